@@ -1,0 +1,218 @@
+"""All settings, each with its reason. A strange value stops the start with one sentence."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def env_int(name: str, default: int, *, least: int = 0) -> int:
+    raw = os.environ.get(name, "")
+    if raw == "":
+        return default
+    try:
+        value = int(raw)
+    except ValueError:
+        sys.exit(f"{name} must be a whole number, not {raw!r}.")
+    if value < least:
+        sys.exit(f"{name} must be at least {least}, not {value}.")
+    return value
+
+
+def env_bool(name: str) -> bool:
+    raw = os.environ.get(name, "").lower()
+    if raw not in {"", "0", "1", "true", "false", "yes", "no", "on", "off"}:
+        sys.exit(f"{name} must be 0 or 1, not {raw!r}.")
+    return raw in {"1", "true", "yes", "on"}
+
+
+TOWER_HOME = Path(os.environ.get("TOWER_HOME") or BASE_DIR / "var").absolute()
+SECRETS_DIR = TOWER_HOME / "secrets"
+
+
+def secret(name: str, *, length: int = 48) -> str:
+    """Read a secret of this installation, or make it: 0700 folder, 0600 file, never logged."""
+    path = SECRETS_DIR / name
+    try:
+        SECRETS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    except OSError as error:
+        sys.exit(f"TOWER_HOME {TOWER_HOME} cannot be written: {error.strerror}.")
+    value = secrets.token_urlsafe(length)
+    with os.fdopen(fd, "w") as file:
+        file.write(value)
+    return value
+
+
+SECRET_KEY = os.environ.get("SECRET_KEY") or secret("secret_key")
+DEBUG = env_bool("DEBUG")
+TOWER_BIND = os.environ.get("TOWER_BIND") or "127.0.0.1:8000"
+ALLOWED_HOSTS = [h for h in os.environ.get("ALLOWED_HOSTS", "").split(",") if h] or [
+    "127.0.0.1",
+    "localhost",
+    "[::1]",
+]
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "mptt",
+    "tower.access",
+    "tower.definitions",
+    "instances",
+    "controls",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+
+ROOT_URLCONF = "tower.urls"
+ASGI_APPLICATION = "tower.asgi.application"
+
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+
+def database(url: str) -> dict[str, Any]:
+    """``DATABASES["default"]`` from a URL: a libpq URI, or empty for SQLite under TOWER_HOME."""
+    if not url:
+        return sqlite(TOWER_HOME / "tower.sqlite3")
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        return sqlite(Path(unquote(parts.path)))
+    if parts.scheme not in {"postgres", "postgresql"}:
+        sys.exit(f"DATABASE_URL must begin with postgresql:// or sqlite://, not {parts.scheme!r}.")
+    query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path.lstrip("/")) or "postgres",
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": query.pop("host", None) or unquote(parts.hostname or ""),
+        "PORT": query.pop("port", None) or str(parts.port or ""),
+        # Under ASGI each request has a thread of its own; without the pool each would open a connection.
+        "CONN_MAX_AGE": 0,
+        "OPTIONS": {
+            **query,
+            "pool": {"min_size": 1, "max_size": env_int("TOWER_DB_POOL", 16, least=2), "timeout": 5},
+            "options": "-c lock_timeout=5000 -c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000",
+        },
+    }
+
+
+def sqlite(path: Path) -> dict[str, Any]:
+    import sqlite3
+
+    # The WAL-reset bug (3.7.0-3.51.2) corrupts a file that two processes checkpoint at once.
+    fixed = sqlite3.sqlite_version_info >= (3, 51, 3)
+    journal = "WAL" if fixed else "TRUNCATE"
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": path,
+        # 0: a connection of a request's thread is closed with it.
+        "CONN_MAX_AGE": 0,
+        "OPTIONS": {
+            "timeout": 5,
+            # A deferred transaction that reads first gets SQLITE_BUSY at its write without waiting.
+            "transaction_mode": "IMMEDIATE",
+            "init_command": (
+                f"PRAGMA journal_mode={journal};"
+                f"PRAGMA synchronous={TOWER_SQLITE_SYNC};"
+                "PRAGMA foreign_keys=ON;"
+                "PRAGMA mmap_size=0;"
+                "PRAGMA journal_size_limit=67108864;"
+                "PRAGMA wal_autocheckpoint=20000;"
+            ),
+        },
+    }
+
+
+TOWER_SQLITE_SYNC = os.environ.get("TOWER_SQLITE_SYNC") or "FULL"  # NORMAL may lose the last commits at a power cut
+if TOWER_SQLITE_SYNC not in {"FULL", "NORMAL", "EXTRA"}:
+    sys.exit(f"TOWER_SQLITE_SYNC must be FULL, NORMAL or EXTRA, not {TOWER_SQLITE_SYNC!r}.")
+DATABASES = {"default": database(os.environ.get("DATABASE_URL", ""))}
+
+REDIS_URL = os.environ.get("REDIS_URL", "")  # empty: the embedded Valkey that `up` starts
+
+AUTH_PASSWORD_VALIDATORS = [
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.ScryptPasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+LOGIN_URL = "/login/"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/login/"
+
+LANGUAGE_CODE = "en"
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+LOCALE_PATHS = [BASE_DIR / "locale"]
+
+STATIC_URL = "static/"
+STATIC_ROOT = TOWER_HOME / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# -- limits (reliability.md section 3); each by the environment variable of its name
+
+TOWER_MAX_BATCH = env_int("TOWER_MAX_BATCH", 10_000, least=1)
+TOWER_MAX_BODY_BYTES = env_int("TOWER_MAX_BODY_BYTES", 16 << 20, least=1024)
+TOWER_MAX_PAYLOAD_BYTES = env_int("TOWER_MAX_PAYLOAD_BYTES", 64 << 10, least=64)
+TOWER_MAX_PARAMS_BYTES = env_int("TOWER_MAX_PARAMS_BYTES", 256 << 10, least=64)
+TOWER_MAX_JSON_DEPTH = env_int("TOWER_MAX_JSON_DEPTH", 64, least=4)
+TOWER_MAX_TEXT_BYTES = env_int("TOWER_MAX_TEXT_BYTES", 4 << 10, least=64)
+TOWER_MAX_DEPTH = env_int("TOWER_MAX_DEPTH", 1_000, least=1)
+TOWER_MAX_TRACE_NODES = env_int("TOWER_MAX_TRACE_NODES", 1_000_000, least=1)
+TOWER_MAX_ATTEMPT = env_int("TOWER_MAX_ATTEMPT", 1_000, least=1)
+TOWER_PAGE_SIZE = env_int("TOWER_PAGE_SIZE", 50, least=1)
+TOWER_PAGE_SIZE_MAX = env_int("TOWER_PAGE_SIZE_MAX", 500, least=1)
+TOWER_TREE_LIMIT = env_int("TOWER_TREE_LIMIT", 10_000, least=1)
+TOWER_EVENT_BATCH = env_int("TOWER_EVENT_BATCH", 2_000, least=1)  # one transaction stays short
+TOWER_REGISTER_BATCH = env_int("TOWER_REGISTER_BATCH", 1_000, least=1)  # a control waits for one of these at most
+TOWER_INGEST_INFLIGHT = env_int("TOWER_INGEST_INFLIGHT", 64, least=1)  # requests waiting in a process; more: 429
+TOWER_SWEEP_SEC = env_int("TOWER_SWEEP_SEC", 1, least=1)

@@ -1,0 +1,60 @@
+// Draws in the browser the marks that tower/marks.py draws on the server.
+
+export const BAR_ORDER = ["SUCCESS", "RUNNING", "FAILED", "CANCELLED", "SKIPPED", "PENDING"];
+const OPEN = new Set(["PENDING", "RUNNING"]);
+const SVG = "http://www.w3.org/2000/svg";
+const language = document.documentElement.lang || "en";
+const whole = new Intl.NumberFormat(language);
+const hour = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const day = new Intl.DateTimeFormat(language, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const exact = new Intl.DateTimeFormat(language, { dateStyle: "full", timeStyle: "long" });
+
+/** 1204 → 1,204 */
+export const count = (n) => whole.format(n);
+
+export const total = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
+
+export const done = (counts) => Object.entries(counts).reduce((sum, [status, n]) => (OPEN.has(status) ? sum : sum + n), 0);
+
+/** 4:12 · 2:52:33 · 3 d 04:11, as tower.marks.span */
+export function span(ms) {
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
+  const two = (n) => String(n).padStart(2, "0");
+  if (days) return `${days} d ${two(hours)}:${two(minutes)}`;
+  return hours ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
+}
+
+/** The hour of today, else day and hour, in the reader's own time zone. */
+export function when(ms) {
+  const at = new Date(ms);
+  return at.toDateString() === new Date().toDateString() ? hour.format(at) : day.format(at);
+}
+
+/** Fill a `<time>` with an instant; nothing for none. */
+export function paintTime(part, ms) {
+  if (ms == null) {
+    part.removeAttribute("datetime");
+    part.removeAttribute("title");
+    part.textContent = "";
+    return;
+  }
+  part.dateTime = new Date(ms).toISOString();
+  part.title = exact.format(ms);
+  part.textContent = when(ms);
+}
+
+/** Give the parts of a `.stack` their widths; parts that stay are kept, so that nothing flickers. */
+export function paintStack(stack, counts, planned = 0) {
+  const all = total(counts) + planned;
+  const wanted = BAR_ORDER.filter((status) => counts[status]).map((status) => [status, counts[status]]);
+  if (planned) wanted.push(["", planned]);
+  wanted.forEach(([status, n], at) => {
+    const part = stack.children[at] ?? stack.appendChild(document.createElementNS(SVG, "svg"));
+    if (status) part.dataset.status = status;
+    else delete part.dataset.status;
+    part.classList.toggle("planned", !status);
+    part.setAttribute("width", `${((100 * n) / all).toFixed(2)}%`);
+  });
+  while (stack.children.length > wanted.length) stack.lastElementChild.remove();
+}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from tower.schemas import ACTIONS, ControlAction
+from instances.intents import PAUSE as PAUSED
+from instances.intents import WHOLE, Intents, in_force
+from tower.schemas import ControlAction
 
-#: The place that stands for the whole tree: an ``Intent.target``, and the top of every path.
-WHOLE_TREE: Final = ""
 #: What the whole tree is called outside: in Redis, and in ``details.held_by``.
 GLOBAL: Final = "global_action"
 
@@ -33,10 +33,17 @@ class Place:
 
     #: Whether a task there or below it has not ended.
     open: bool
-    #: From the root down to the place itself: ``WHOLE_TREE``, the ancestors, the task.
+    #: The ids from the root down to the task; empty for the whole tree.
     path: Sequence[str]
-    #: The controls in force along the path, by place.
-    intents: Mapping[str, ControlAction]
+    #: The controls in force along the path, the whole tree's among them.
+    intents: Intents
+
+    @property
+    def target(self) -> str:
+        return self.path[-1] if self.path else WHOLE
+
+    def paused_at(self, target: str) -> bool:
+        return target in self.intents and self.intents[target].action == PAUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +73,20 @@ def decide(action: ControlAction, place: Place | None) -> Decision:
     """Answer one control; ``None`` is a place that the tree does not have."""
     if place is None:
         return Decision(Outcome.NOT_FOUND)
-    facts = (action, place.open, strongest(place), place.intents.get(place.path[-1]) is PAUSE)
+    facts = (action, place.open, in_force(place.path, place.intents), place.paused_at(place.target))
     outcome = next(row[-1] for row in ANSWERS if _fits(row[:-1], facts))
-    held_by = holder(place) if outcome is Outcome.NOT_PAUSED_HERE else None
-    return Decision(outcome, held_by)
+    return Decision(outcome, holder(place) if outcome is Outcome.NOT_PAUSED_HERE else None)
 
 
-def strongest(place: Place) -> ControlAction:
-    """The command in force at a place: CANCEL > PAUSE > RUN."""
-    return max((place.intents.get(step, RUN) for step in place.path), key=ACTIONS.index)
+def accepts(place: Place) -> list[ControlAction]:
+    """What a button may offer there."""
+    return [action for action in ControlAction if decide(action, place).outcome is Outcome.TAKEN]
 
 
 def holder(place: Place) -> str | None:
     """The nearest ancestor where a PAUSE was put, by the name that the outside knows."""
-    for step in reversed(place.path[:-1]):
-        if place.intents.get(step) is PAUSE:
-            return step or GLOBAL
-    return None
+    above = [WHOLE, *place.path[:-1]] if place.path else []
+    return next((target or GLOBAL for target in reversed(above) if place.paused_at(target)), None)
 
 
 def _fits(row: Sequence[object], facts: Sequence[object]) -> bool:

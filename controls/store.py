@@ -9,7 +9,7 @@ Keys (contract, section 5):
     cmd:instance:<trace_id>   channel: each control that was written, as its ControlEvent JSON
     cmd:tower:epoch           the sentinel: missing means that Redis lost its data
     {cmd:tower:epoch}:restoring
-                              who is filling an emptied Redis; in the sentinel's slot, gone when silent for 5 s
+                              who fills an emptied Redis; in the sentinel's slot, gone when silent for 5 s
 
 Actors may only read. Every write is one of the scripts below, and the greater
 number wins: request, sweeper and restore may deliver in any order, any number of times.

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from controls.policy import Decision, Outcome, Place, decide
-from tower.schemas import ControlAction
+from controls.policy import Decision, Outcome, Place, accepts, decide
+from instances.intents import InForce
+from tower.schemas import ACTIONS, ControlAction
 
 RUN, PAUSE, CANCEL = ControlAction
 ANYTHING = (None, RUN, PAUSE, CANCEL)
@@ -24,9 +25,17 @@ EVERYWHERE = [
 PATH = ("", "root", "parent", "task")
 
 
+def a_place(is_open, stands, path=PATH):
+    intents = {
+        target: InForce(target, ACTIONS.index(what), number=1, control_id="c")
+        for target, what in zip(path, stands, strict=True)
+        if what
+    }
+    return Place(is_open, path[1:], intents)
+
+
 def asked(action, is_open, stands):
-    intents = {place: what for place, what in zip(PATH, stands, strict=True) if what}
-    return decide(action, Place(is_open, PATH, intents))
+    return decide(action, a_place(is_open, stands))
 
 
 def as_the_contract_says(action, is_open, stands):
@@ -73,8 +82,15 @@ def test_b54_a_run_held_from_above_names_the_nearest_holder(stands, held_by):
 
 
 def test_the_whole_tree_has_no_ancestor_that_could_hold_it():
-    assert decide(RUN, Place(True, ("",), {})) == Decision(Outcome.NOT_PAUSED_HERE, None)
-    assert decide(RUN, Place(True, ("",), {"": PAUSE})) == Decision(Outcome.TAKEN)
+    assert decide(RUN, a_place(True, [None], [""])) == Decision(Outcome.NOT_PAUSED_HERE, None)
+    assert decide(RUN, a_place(True, [PAUSE], [""])) == Decision(Outcome.TAKEN)
+
+
+def test_a_button_offers_what_would_be_taken():
+    assert accepts(a_place(True, [None, None, None, None])) == [PAUSE, CANCEL]
+    assert accepts(a_place(True, [None, None, None, PAUSE])) == [RUN, PAUSE, CANCEL]
+    assert accepts(a_place(True, [CANCEL, None, None, PAUSE])) == [CANCEL]
+    assert accepts(a_place(False, [None, None, None, None])) == []
 
 
 @pytest.mark.parametrize("action", list(ControlAction))

@@ -51,7 +51,9 @@ class InRedis:
     def heard(self):
         said = []
         self._client.publish("cmd:instance:end", "null")
-        while (message := self._ear.get_message(timeout=5) or {}).get("channel") != "cmd:instance:end":
+        for message in self._ear.listen():
+            if message["channel"] == "cmd:instance:end":
+                break
             said.append(json.loads(message["data"]))
         return said
 

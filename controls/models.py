@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from tower.fields import IdField
+from tower.schemas import ACTIONS, ControlAction
+
+
+class ControlQuery(models.QuerySet["ControlRecord"]):
+    def matching(self, *, trace_id: str, action: str, triggered_by: str, outcome: str) -> ControlQuery:
+        """Those that fit every filter; an empty one fits all."""
+        rows = self
+        if trace_id:
+            rows = rows.filter(trace_id=trace_id)
+        if action:
+            rows = rows.filter(action=ACTIONS.index(ControlAction(action)))
+        if triggered_by:
+            rows = rows.filter(triggered_by=triggered_by)
+        if outcome:
+            rows = rows.filter(outcome=outcome)
+        return rows
+
+    def undelivered(self) -> ControlQuery:
+        return self.filter(outcome="taken", delivered_ms=None)
 
 
 class ControlRecord(models.Model):
@@ -20,6 +42,8 @@ class ControlRecord(models.Model):
     on_behalf_of = models.CharField(max_length=200, null=True)
     reason = models.TextField(default="", blank=True)
     outcome = models.CharField(max_length=32, default="taken")
+    #: Where a RUN was refused: the ancestor whose PAUSE held, or "global_action".
+    held_by = IdField(null=True)
     #: The number among the controls of its trace; null for a refused one.
     intent_number = models.BigIntegerField(null=True)
     affected_pending = models.IntegerField(null=True)
@@ -28,8 +52,26 @@ class ControlRecord(models.Model):
     created_ms = models.BigIntegerField()
     delivered_ms = models.BigIntegerField(null=True)
 
+    objects = ControlQuery.as_manager()
+
     class Meta:
-        indexes = [models.Index(fields=["trace", "-number"], name="control_by_trace")]
+        verbose_name = _("control")
+        verbose_name_plural = _("controls")
+        indexes = [
+            models.Index(fields=["trace_id", "-number"], name="control_by_trace"),
+            # What waits for Redis; few rows, however long the audit grows.
+            models.Index(
+                fields=["number"],
+                name="control_undelivered",
+                condition=models.Q(outcome="taken", delivered_ms=None),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{ACTIONS[self.action]} {self.trace_id}/{self.task_id or ''}"
+
+    def delete(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("the audit is append-only")
 
 
 class Beat(models.Model):

@@ -61,6 +61,8 @@ class Trace(models.Model):
             models.Index(fields=["status", "-number"], name="trace_by_status"),
             models.Index(fields=["job_id", "-number"], name="trace_by_job"),
             models.Index(fields=["created_ms"], name="trace_by_creation"),
+            # Which live, and which have ended lately: the sweeper asks each second.
+            models.Index(fields=["ended_ms"], name="trace_by_end"),
         ]
 
     def __str__(self) -> str:
@@ -222,6 +224,17 @@ class Intent(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["trace", "target"], name="one_intent_of_a_place")]
+        # What the sweeper has to do, however many intents there ever were.
+        indexes = [
+            models.Index(
+                fields=["trace"],
+                name="intent_undelivered",
+                condition=models.Q(delivered_number__lt=models.F("number")),
+            ),
+            models.Index(
+                fields=["trace"], name="intent_unswept", condition=models.Q(action=2, swept=False)
+            ),
+        ]
 
 
 class Deadline(models.Model):

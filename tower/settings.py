@@ -81,14 +81,15 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "tower.middleware.Frame",
+    "tower.static.ServedStatic",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "tower.middleware.Common",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "tower.middleware.Access",
 ]
 
 ROOT_URLCONF = "tower.urls"
@@ -104,8 +105,9 @@ TEMPLATES: list[dict[str, Any]] = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "tower.access.pages.who",
             ],
-            "libraries": {"marks": "tower.marks"},
+            "libraries": {"marks": "tower.marks", "access": "tower.access.pages"},
         },
     },
 ]
@@ -187,6 +189,19 @@ LOGIN_URL = "/login/"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/login/"
 
+TOWER_HTTPS = env_bool("TOWER_HTTPS")  # the browser speaks HTTPS, to us or to a proxy of ours
+TOWER_TRUSTED_PROXIES = env_int("TOWER_TRUSTED_PROXIES", 0)  # so many of our own stand in front; their headers count
+if TOWER_TRUSTED_PROXIES:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SESSION_COOKIE_NAME = "__Host-tower_session" if TOWER_HTTPS else "tower_session"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = TOWER_HTTPS
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = 12 * 3600  # from the last use; tower.access.sessions ends it after 7 days
+CSRF_FAILURE_VIEW = "tower.error_pages.csrf_failed"
+# The reader of bodies has the limit of its own; Django's would answer with an HTML page.
+DATA_UPLOAD_MAX_MEMORY_SIZE = FILE_UPLOAD_MAX_MEMORY_SIZE = 2 * env_int("TOWER_MAX_BODY_BYTES", 16 << 20, least=1024)
+
 LANGUAGE_CODE = "en"
 USE_I18N = True
 USE_TZ = True
@@ -196,6 +211,10 @@ LOCALE_PATHS = [BASE_DIR / "locale"]
 STATIC_URL = "static/"
 STATIC_ROOT = TOWER_HOME / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "tower.static.HashedFiles"},
+}
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -216,4 +235,6 @@ TOWER_TREE_LIMIT = env_int("TOWER_TREE_LIMIT", 10_000, least=1)
 TOWER_EVENT_BATCH = env_int("TOWER_EVENT_BATCH", 2_000, least=1)  # one transaction stays short
 TOWER_REGISTER_BATCH = env_int("TOWER_REGISTER_BATCH", 1_000, least=1)  # a control waits for one of these at most
 TOWER_INGEST_INFLIGHT = env_int("TOWER_INGEST_INFLIGHT", 64, least=1)  # requests waiting in a process; more: 429
+TOWER_RATE_READ = env_int("TOWER_RATE_READ", 1_000, least=1)  # a second and principal, twice that at once
+TOWER_RATE_CONTROL = env_int("TOWER_RATE_CONTROL", 200, least=1)  # the same for what changes something by hand
 TOWER_SWEEP_SEC = env_int("TOWER_SWEEP_SEC", 1, least=1)

@@ -1,3 +1,36 @@
+"""Where everything is. Each pattern needs its row in ``tower.access.matrix``."""
+
 from __future__ import annotations
 
-urlpatterns: list[object] = []
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, include, path
+
+import controls.urls
+import instances.urls
+import tower.definitions.urls
+from tower.access import views as access
+
+api_patterns: list[URLPattern] = [
+    *tower.definitions.urls.api_patterns,
+    *instances.urls.api_patterns,
+    *controls.urls.api_patterns,
+]
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("api/v1/", include((api_patterns, "api"))),
+    path("", include((controls.urls.page_patterns, "controls"))),
+    *instances.urls.page_patterns,
+    *tower.definitions.urls.page_patterns,
+    path("login/", access.SignIn.as_view(), name="login"),
+    path("login/again/", access.PasswordAgain.as_view(), name="password-again"),
+    path("logout/", access.SignOut.as_view(), name="logout"),
+    # The admin site's own sign-in knows no limits.
+    path("admin/login/", access.to_sign_in, name="admin-login"),
+    path("admin/logout/", access.SignOut.as_view(), name="admin-logout"),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = "tower.error_pages.bad_request"
+handler403 = "tower.error_pages.forbidden"
+handler404 = "tower.error_pages.not_found"
+handler500 = "tower.error_pages.failed"

@@ -1,0 +1,104 @@
+"""Who may do what: one row for each URL pattern. A pattern without a row is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tower.access.principal import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """Any of these token scopes (None: no token), at least this role (None: no session); ``open`` to all."""
+
+    scopes: frozenset[str] | None
+    role: str | None
+    open: bool = False
+
+    @property
+    def needs(self) -> dict[str, object]:
+        """What a refused request is told."""
+        return {"scopes": sorted(self.scopes or ()), "role": self.role}
+
+
+OPEN = Right(None, None, open=True)
+READ = Right(frozenset({"read"}), "viewer")
+COMMAND = Right(frozenset({"read", "ingest"}), "viewer")
+REPORT = Right(frozenset({"ingest"}), "admin")
+START = Right(frozenset({"ingest", "control"}), "operator")
+CONTROL = Right(frozenset({"control"}), "operator")
+DEFINE = Right(frozenset({"admin"}), "editor")
+PAGE = Right(None, "viewer")
+OPERATE = Right(None, "operator")
+EDIT = Right(None, "editor")
+
+#: ``"*"`` stands for the methods that a row does not name.
+MATRIX: Mapping[str, Mapping[str, Right]] = {
+    "api:definitions": {"GET": READ, "POST": DEFINE},
+    "api:definition": {"GET": READ, "*": DEFINE},
+    "api:traces": {"GET": READ, "POST": START},
+    "api:trace": {"GET": READ},
+    "api:tree": {"GET": READ},
+    "api:changes": {"GET": READ},
+    "api:snapshot": {"GET": READ},
+    "api:trace-events": {"GET": READ},
+    "api:tasks": {"POST": REPORT},
+    "api:task": {"GET": READ},
+    "api:task-events": {"GET": READ},
+    "api:aggregation": {"GET": READ},
+    "api:command": {"GET": COMMAND},
+    "api:events": {"POST": REPORT},
+    "api:controls": {"GET": READ, "POST": CONTROL},
+    "api:control": {"GET": READ},
+    "api:schema": {"GET": READ},
+    "api:docs": {"GET": READ},
+    "runs": {"*": PAGE},
+    "trace": {"*": PAGE},
+    "definitions": {"GET": PAGE, "POST": EDIT},
+    "definition": {"GET": PAGE, "POST": EDIT},
+    "definition-start": {"*": OPERATE},
+    "controls:audit": {"*": PAGE},
+    "controls:issue": {"*": OPERATE},
+    "health": {"*": PAGE},
+    "password-again": {"*": PAGE},
+    "theme": {"*": OPEN},
+    "login": {"*": OPEN},
+    "logout": {"*": OPEN},
+    "healthz": {"*": OPEN},
+    "readyz": {"*": OPEN},
+    # A program on this machine may read it too: its view looks at the peer (reliability.md, section 4).
+    "metrics": {"*": OPEN},
+    "admin-login": {"*": OPEN},
+    "admin-logout": {"*": OPEN},
+    # The admin site asks for the permission of each model beside this.
+    "admin:*": {"*": EDIT},
+    "live": {"*": READ},
+}
+
+
+def right_of(url_name: str, method: str) -> Right | None:
+    """The row of a URL pattern; None where there is none, which refuses everyone."""
+    rows = MATRIX.get(url_name)
+    if rows is None and ":" in url_name:
+        rows = MATRIX.get(url_name.partition(":")[0] + ":*")
+    if rows is None:
+        return None
+    method = "GET" if method == "HEAD" else method
+    return rows.get(method) or rows.get("*")
+
+
+def holds(principal: Principal | None, right: Right | None) -> bool:
+    if right is None:
+        return False
+    if right.open:
+        return True
+    if principal is None:
+        return False
+    if principal.is_token:
+        return right.scopes is not None and ("admin" in principal.scopes or bool(right.scopes & principal.scopes))
+    return right.role is not None and right.role in principal.roles
+
+
+def allowed(principal: Principal | None, url_name: str, method: str = "GET") -> bool:
+    return holds(principal, right_of(url_name, method))

@@ -132,7 +132,7 @@ def prepare(tower: Tower, prefix: str, tasks: int) -> None:
 
 
 def rest_rate(tower: Tower, prefix: str, rows: list[Event], connections: int) -> float:
-    """Events a second from the first POST to the last answer, which follows the commit; then a check of all."""
+    """Events a second from the first POST to the last answer, which follows the commit; then a check."""
     bodies = [json.dumps(batch).encode() for batch in batches(rows)]
     sender = Sender(tower)
     start = time.perf_counter()

@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def keep(name: str, figures: dict[str, Any]) -> None:
-    """Write ``results/<name>.json``; the one before is replaced, its history is the repository's."""
+    """Write ``results/<name>.json``, in place of the one before."""
     RESULTS.mkdir(exist_ok=True)
     about = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -131,7 +131,8 @@ class TaskInstance(MPTTModel):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["tree_id", "id"], name="one_task_of_an_id"),
+            # The id first: `tasks/<id>/` asks without the trace, and both orders serve the pair.
+            models.UniqueConstraint(fields=["id", "tree_id"], name="one_task_of_an_id"),
         ]
 
     def __str__(self) -> str:
@@ -235,6 +236,12 @@ class Intent(models.Model):
                 fields=["trace"], name="intent_unswept", condition=models.Q(action=2, swept=False)
             ),
         ]
+
+
+class Epoch(models.Model):
+    """Names this state of the database, in one row. A restored backup gets another one (``new_epoch``)."""
+
+    value = models.CharField(max_length=32)
 
 
 class Deadline(models.Model):

@@ -174,6 +174,10 @@ DATABASES = {"default": database(os.environ.get("DATABASE_URL", ""))}
 
 REDIS_URL = os.environ.get("REDIS_URL", "")  # empty: the embedded Valkey that `up` starts
 
+CHANNEL_LAYERS = {"default": {"BACKEND": "instances.live.Layer"}}  # the Redis above, found when first used
+#: Origins besides the request's own from which a browser may open a live socket, separated by commas.
+TOWER_ORIGINS = [o.strip().rstrip("/") for o in os.environ.get("TOWER_ORIGINS", "").split(",") if o.strip()]
+
 AUTH_PASSWORD_VALIDATORS = [
     {
         "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
@@ -238,3 +242,7 @@ TOWER_INGEST_INFLIGHT = env_int("TOWER_INGEST_INFLIGHT", 64, least=1)  # request
 TOWER_RATE_READ = env_int("TOWER_RATE_READ", 1_000, least=1)  # a second and principal, twice that at once
 TOWER_RATE_CONTROL = env_int("TOWER_RATE_CONTROL", 200, least=1)  # the same for what changes something by hand
 TOWER_SWEEP_SEC = env_int("TOWER_SWEEP_SEC", 1, least=1)
+TOWER_WS_MAX_MESSAGE = env_int("TOWER_WS_MAX_MESSAGE", 64 << 10, least=1024)  # what a browser sends
+TOWER_WS_MAX_FRAME = env_int("TOWER_WS_MAX_FRAME", 1 << 20, least=4096)  # what it is sent; above: a reset
+TOWER_WS_PER_USER = env_int("TOWER_WS_PER_USER", 20, least=1)
+TOWER_WS_PER_PROCESS = env_int("TOWER_WS_PER_PROCESS", 2_000, least=1)

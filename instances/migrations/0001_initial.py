@@ -163,7 +163,7 @@ class Migration(migrations.Migration):
                 ('parent', mptt.fields.TreeForeignKey(db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='children', to='instances.taskinstance')),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('tree_id', 'id'), name='one_task_of_an_id')],
+                'constraints': [models.UniqueConstraint(fields=('id', 'tree_id'), name='one_task_of_an_id')],
             },
         ),
         migrations.CreateModel(

@@ -1,0 +1,291 @@
+"""What browsers are told: each committed change, out of the way of the one who commits.
+
+``publish`` and ``publish_intents`` never raise and never wait. A daemon thread
+with a loop of its own sends to the channel layer. What gets lost there (Redis
+away, the outbox full) is an ordinary gap: ``instances.feed`` reads it from the
+database. The protocol of the browser stands in ``docs/live.md``.
+
+| group | message |
+|---|---|
+| ``traces`` | ``{"type": "moved", "changes": [[number, before, seq], …]}``, one a batch; ``{"type": "asked", "number"}`` |
+| ``trace.<number>`` | ``{"type": "rows", "number", "before", "seq", "rows", "new"}``, only where somebody watches |
+| ``watchers`` | ``{"type": "watch", "numbers": […]}`` from each process with feeds, each second |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+from channels.layers import get_channel_layer
+from channels_redis.pubsub import RedisPubSubChannelLayer
+
+from tower import redis
+
+log = logging.getLogger(__name__)
+
+#: One node as it crosses the channel layer. ``version`` is ``DefinitionVersion.id``, ``name`` "" where the
+#: definition's stands in; times are epoch milliseconds; ``parent`` is None for a top.
+COLUMNS = (
+    "n", "id", "parent", "kind", "name", "job", "version", "status", "progress",
+    "start", "end", "attempt", "split", "done", "over",
+)  # fmt: skip
+Row = tuple[Any, ...]
+
+#: Bits of ``over``.
+HOLDS, DIFFERS, UNATTACHED, PLACEHOLDER = 1, 2, 4, 8
+
+#: Above either, feeds read the rows from the database instead.
+MOST_ROWS, MOST_BYTES = 2_000, 256 << 10
+#: Batches that wait for Redis; the rest is dropped.
+OUTBOX = 1_000
+#: A watcher that was not heard for so long is gone (it announces itself each second).
+WATCHER_SECONDS = 4.0
+#: Nothing asks a Redis that is away more often.
+PATIENCE_SECONDS = 1.0
+
+
+class Node(Protocol):
+    """The attributes of a task that a row is made of."""
+
+    n: int
+    id: str
+    parent_n: int | None
+    kind: int
+    name: str
+    job_id: str
+    version: int | None
+    status: int
+    progress: float | None
+    started_ms: int | None
+    finished_ms: int | None
+    attempt: int
+    planned: int
+    kids: int
+    kids_ended: int
+    holds: bool
+    reported_status: int | None
+    attached: bool
+    registered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TraceChange:
+    """One committed batch of one trace: (``before``, ``seq``]. ``new`` are whole rows of tasks made by it."""
+
+    number: int
+    trace_id: str
+    before: int
+    seq: int
+    rows: list[Row]
+    new: list[Row]
+
+
+def row_of(node: Node) -> Row:
+    return (
+        node.n,
+        node.id,
+        node.parent_n,
+        node.kind,
+        node.name,
+        node.job_id,
+        node.version,
+        node.status,
+        node.progress,
+        node.started_ms,
+        node.finished_ms,
+        node.attempt,
+        max(node.planned, node.kids),
+        node.kids_ended,
+        over_of(node.holds, node.status, node.reported_status, node.attached, node.registered),
+    )
+
+
+def over_of(holds: bool, status: int, reported: int | None, attached: bool, registered: bool) -> int:
+    differs = reported is not None and reported != status
+    return (
+        (HOLDS if holds else 0)
+        | (DIFFERS if differs else 0)
+        | (0 if attached else UNATTACHED)
+        | (0 if registered else PLACEHOLDER)
+    )
+
+
+class Layer(RedisPubSubChannelLayer):  # type: ignore[misc]
+    """The Redis of this installation as a channel layer (``CHANNEL_LAYERS``).
+
+    Publish/subscribe and not lists: nothing is kept for a process that went
+    away, and subscriptions come back by themselves after Redis did.
+    """
+
+    def __init__(self, **config: Any) -> None:
+        # A Redis that is stopped but connected would hold a publisher for ever.
+        host = {"address": redis.url(), "socket_connect_timeout": 0.5, "socket_timeout": 2}
+        super().__init__(hosts=[host], prefix="tower", **config)
+
+
+def group_of(number: int) -> str:
+    return f"trace.{number}"
+
+
+def publish(changes: Sequence[TraceChange]) -> None:
+    """Tell the browsers what was committed. Never raises, never waits; what cannot be sent is dropped."""
+    _publisher.post(list(changes))
+
+
+def publish_intents(number: int, trace_id: str) -> None:
+    """Tell the browsers that the intents of a trace have changed; they are read anew."""
+    _publisher.post(number)
+
+
+class Publisher:
+    """The outbox of a process and the thread that empties it."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self._outbox: deque[list[TraceChange] | int] = deque()
+        self._starting = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._more: asyncio.Event | None = None
+        #: Trace number → until when somebody is known to watch it (monotonic).
+        self._watched: dict[int, float] = {}
+        self._away_until = 0.0
+
+    def post(self, what: list[TraceChange] | int) -> None:
+        if not what:
+            return
+        if len(self._outbox) >= OUTBOX:
+            self.dropped += 1
+            return
+        self._outbox.append(what)
+        try:
+            self._wake()
+        except RuntimeError:  # the interpreter is ending
+            self.dropped += 1
+
+    def _wake(self) -> None:
+        if self._loop is None:
+            with self._starting:
+                if self._loop is None:
+                    self._start()
+        assert self._loop is not None and self._more is not None
+        self._loop.call_soon_threadsafe(self._more.set)
+
+    def _start(self) -> None:
+        loop, more, ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
+
+        def run() -> None:
+            asyncio.set_event_loop(loop)
+            loop.call_soon(ready.set)
+            loop.create_task(self._listen())
+            loop.run_until_complete(self._send_all(more))
+
+        threading.Thread(target=run, name="live-publisher", daemon=True).start()
+        ready.wait()
+        self._more, self._loop = more, loop
+
+    async def _send_all(self, more: asyncio.Event) -> None:
+        while True:
+            await more.wait()
+            more.clear()
+            while self._outbox:
+                await self._send(self._take())
+
+    def _take(self) -> tuple[list[TraceChange], set[int]]:
+        """All that waits, so that a slow Redis costs one message and not one a batch."""
+        changes: list[TraceChange] = []
+        asked: set[int] = set()
+        while self._outbox:
+            what = self._outbox.popleft()
+            if isinstance(what, int):
+                asked.add(what)
+            else:
+                changes += what
+        return changes, asked
+
+    async def _send(self, waiting: tuple[list[TraceChange], set[int]]) -> None:
+        changes, asked = waiting
+        if time.monotonic() < self._away_until:
+            self.dropped += len(changes) + len(asked)
+            return
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS * 2):
+                await self._send_now(changes, asked)
+        except Exception as error:
+            # Whatever the layer raises: the commit stands, and the feeds will miss it and read.
+            self._away_until = time.monotonic() + PATIENCE_SECONDS
+            self.dropped += len(changes) + len(asked)
+            warn_seldom("channel layer away: %s", error)
+
+    async def _send_now(self, changes: list[TraceChange], asked: set[int]) -> None:
+        layer = get_channel_layer()
+        now = time.monotonic()
+        for change in changes:
+            if self._watched.get(change.number, 0.0) > now and (message := rows_message(change)):
+                await layer.group_send(group_of(change.number), message)
+        if changes:
+            moved = [[change.number, change.before, change.seq] for change in changes]
+            await layer.group_send("traces", {"type": "moved", "changes": moved})
+        for number in asked:
+            await layer.group_send("traces", {"type": "asked", "number": number})
+
+    async def _listen(self) -> None:
+        """Learn who watches what, so that a trace that nobody looks at costs no message of its own."""
+        while True:
+            try:
+                layer = get_channel_layer()
+                channel = await layer.new_channel()
+                await layer.group_add("watchers", channel)
+                while True:
+                    message = await layer.receive(channel)
+                    until = time.monotonic() + WATCHER_SECONDS
+                    self._watched.update(dict.fromkeys(message["numbers"], until))
+                    self._forget()
+            except Exception as error:
+                warn_seldom("channel layer away: %s", error)
+                await asyncio.sleep(PATIENCE_SECONDS)
+
+    def _forget(self) -> None:
+        now = time.monotonic()
+        for number in [number for number, until in self._watched.items() if until < now]:
+            del self._watched[number]
+
+
+def rows_message(change: TraceChange) -> dict[str, Any] | None:
+    """The rows of a batch; None where they are too many to be sent."""
+    if len(change.rows) + len(change.new) > MOST_ROWS:
+        return None
+    rows, new = orjson.dumps(change.rows), orjson.dumps(change.new)
+    if len(rows) + len(new) > MOST_BYTES:
+        return None
+    return {
+        "type": "rows",
+        "number": change.number,
+        "before": change.before,
+        "seq": change.seq,
+        "rows": rows,
+        "new": new,
+    }
+
+
+_said_at: dict[str, float] = {}
+
+
+def warn_seldom(message: str, *args: object) -> None:
+    """A warning at most once a minute for each text."""
+    now = time.monotonic()
+    if now - _said_at.get(message, -60.0) >= 60:
+        _said_at[message] = now
+        with contextlib.suppress(Exception):
+            log.warning(message, *args)
+
+
+_publisher = Publisher()

@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from django.db import DatabaseError, IntegrityError
 import orjson
+from django.db import DatabaseError, IntegrityError
 from ulid import ULID
 
 from controls import reach

@@ -19,6 +19,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from tower import logs, metrics
 from tower.access import limits
 from tower.access.matrix import holds, right_of
 from tower.access.principal import Principal, principal_of_user
@@ -47,6 +48,7 @@ def _dumps(data: Any) -> bytes:
 
 def error_answer(error: TowerError) -> HttpResponse:
     """The envelope of every refusal."""
+    metrics.REJECTED.labels(error.code).inc()
     response = answer({"error": error.as_json()}, error.http_status)
     if error.retry_after is not None:
         response["Retry-After"] = str(max(1, error.retry_after))
@@ -100,6 +102,7 @@ class BearerAuthentication(BaseAuthentication):
             return None
         principal = principal_of_token(raw)
         if principal is None:
+            metrics.AUTH_FAILURES.labels("token").inc()
             raise InvalidToken("This token is unknown, expired or revoked.")
         return principal, None
 
@@ -117,6 +120,7 @@ class SessionAuthentication(BaseAuthentication):
             return None
         if refused := _csrf_fault(inner):
             raise CsrfFailed(f"The CSRF check failed: {refused}")
+        logs.note(user=principal.name)
         return principal, None
 
 

@@ -16,7 +16,7 @@ from django.core.exceptions import DisallowedHost, PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.middleware import common
 
-from tower import error_pages
+from tower import error_pages, logs
 from tower.access import limits, sessions
 from tower.access.matrix import holds, right_of
 from tower.access.pages import ask_again, to_sign_in
@@ -75,8 +75,7 @@ class Frame:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        request.request_id = secrets.token_hex(8)  # type: ignore[attr-defined]
-        believe_proxies(request)
+        request.request_id = logs.request_id() or secrets.token_hex(8)  # type: ignore[attr-defined]
         answer = self._refused(request) or self.get_response(request)
         for name, value in HEADERS.items():
             answer.headers.setdefault(name, value)
@@ -98,17 +97,8 @@ class Frame:
         return None
 
 
-def believe_proxies(request: HttpRequest) -> None:
-    """Take the peer's address from the header that our own proxies wrote; without any, headers are ignored."""
-    count = settings.TOWER_TRUSTED_PROXIES
-    if count:
-        # Each proxy appends who it heard; what stands further left came from outside.
-        heard = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()]
-        if len(heard) >= count:
-            request.META["REMOTE_ADDR"] = heard[-count]
-
-
 def client_address(request: HttpRequest) -> str:
+    """The peer's; ``tower.proxies`` has put the client's there where a proxy of ours may say it."""
     return str(request.META.get("REMOTE_ADDR") or "")
 
 
@@ -147,6 +137,7 @@ class Access:
         principal = principal_of_user(request.user)
         if principal is None:
             return to_sign_in(request)
+        logs.note(user=principal.name)
         if not holds(principal, right):
             # A view whose refusals leave a trace has a function of this name.
             if told := getattr(view, "forbidden", None):

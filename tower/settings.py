@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tower import logs
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
@@ -61,6 +63,11 @@ ALLOWED_HOSTS = [h for h in os.environ.get("ALLOWED_HOSTS", "").split(",") if h]
     "[::1]",
 ]
 
+TOWER_LOG = os.environ.get("TOWER_LOG") or "json"
+if TOWER_LOG not in {"json", "text"}:
+    sys.exit(f"TOWER_LOG must be json or text, not {TOWER_LOG!r}.")
+LOGGING = logs.configuration(TOWER_LOG)
+
 INSTALLED_APPS = [
     "tower",
     "django.contrib.admin",
@@ -81,6 +88,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "tower.access_log.Routed",
     "tower.middleware.Frame",
     "tower.static.ServedStatic",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -89,6 +97,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "tower.access_log.Routed",
     "tower.middleware.Access",
 ]
 
@@ -174,6 +183,9 @@ DATABASES = {"default": database(os.environ.get("DATABASE_URL", ""))}
 
 REDIS_URL = os.environ.get("REDIS_URL", "")  # empty: the embedded Valkey that `up` starts
 
+TOWER_VALKEY_FSYNC = os.environ.get("TOWER_VALKEY_FSYNC") or "everysec"  # a power cut loses a second of the stream
+if TOWER_VALKEY_FSYNC not in {"everysec", "always"}:
+    sys.exit(f"TOWER_VALKEY_FSYNC must be everysec or always, not {TOWER_VALKEY_FSYNC!r}.")
 CHANNEL_LAYERS = {"default": {"BACKEND": "instances.live.Layer"}}  # the Redis above, found when first used
 #: Origins besides the request's own from which a browser may open a live socket, separated by commas.
 TOWER_ORIGINS = [o.strip().rstrip("/") for o in os.environ.get("TOWER_ORIGINS", "").split(",") if o.strip()]
@@ -195,8 +207,6 @@ LOGOUT_REDIRECT_URL = "/login/"
 
 TOWER_HTTPS = env_bool("TOWER_HTTPS")  # the browser speaks HTTPS, to us or to a proxy of ours
 TOWER_TRUSTED_PROXIES = env_int("TOWER_TRUSTED_PROXIES", 0)  # so many of our own stand in front; their headers count
-if TOWER_TRUSTED_PROXIES:
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SESSION_COOKIE_NAME = "__Host-tower_session" if TOWER_HTTPS else "tower_session"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = TOWER_HTTPS
 SESSION_COOKIE_HTTPONLY = True
@@ -226,6 +236,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 TOWER_MAX_BATCH = env_int("TOWER_MAX_BATCH", 10_000, least=1)
 TOWER_MAX_BODY_BYTES = env_int("TOWER_MAX_BODY_BYTES", 16 << 20, least=1024)
+TOWER_REQUEST_TIMEOUT = env_int("TOWER_REQUEST_TIMEOUT", 30, least=1)  # seconds to receive a request in
 TOWER_MAX_PAYLOAD_BYTES = env_int("TOWER_MAX_PAYLOAD_BYTES", 64 << 10, least=64)
 TOWER_MAX_PARAMS_BYTES = env_int("TOWER_MAX_PARAMS_BYTES", 256 << 10, least=64)
 TOWER_MAX_JSON_DEPTH = env_int("TOWER_MAX_JSON_DEPTH", 64, least=4)
@@ -244,5 +255,9 @@ TOWER_RATE_CONTROL = env_int("TOWER_RATE_CONTROL", 200, least=1)  # the same for
 TOWER_SWEEP_SEC = env_int("TOWER_SWEEP_SEC", 1, least=1)
 TOWER_WS_MAX_MESSAGE = env_int("TOWER_WS_MAX_MESSAGE", 64 << 10, least=1024)  # what a browser sends
 TOWER_WS_MAX_FRAME = env_int("TOWER_WS_MAX_FRAME", 1 << 20, least=4096)  # what it is sent; above: a reset
+TOWER_WS_PER_USER = env_int("TOWER_WS_PER_USER", 20, least=1)
+TOWER_WS_PER_PROCESS = env_int("TOWER_WS_PER_PROCESS", 2_000, least=1)
+TOWER_WS_MAX_MESSAGE_IN = env_int("TOWER_WS_MAX_MESSAGE_IN", 64 << 10, least=1024)
+TOWER_WS_MAX_MESSAGE_OUT = env_int("TOWER_WS_MAX_MESSAGE_OUT", 1 << 20, least=1024)
 TOWER_WS_PER_USER = env_int("TOWER_WS_PER_USER", 20, least=1)
 TOWER_WS_PER_PROCESS = env_int("TOWER_WS_PER_PROCESS", 2_000, least=1)

@@ -9,7 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 #: 1-64 characters, beginning with a letter or digit (contract, section 2).
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:\-]{0,63}$"
@@ -18,7 +19,19 @@ RESERVED_IDS = frozenset({"global_action"})
 #: Year 9999 in milliseconds: the last instant that a datetime can show.
 MAX_TIMESTAMP_MS = 253402300799999
 
-Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+#: More children than this nobody declares (reliability.md section 3).
+MAX_SPLIT_COUNT = 1_000_000
+
+
+def _whole(value: object) -> object:
+    # true and "5" are integers to pydantic's lax mode, and 1.0 is none to its strict one.
+    if type(value) is int or (type(value) is float and value.is_integer()):
+        return value
+    raise PydanticCustomError("invalid_type", "Input should be a whole number")
+
+
+Id = Annotated[str, StringConstraints(strict=True, pattern=ID_PATTERN)]
+Whole = Annotated[int, BeforeValidator(_whole)]
 
 
 class TaskInstanceStatus(StrEnum):
@@ -135,7 +148,7 @@ class TaskEvent(Frozen):
     actor_type: ActorType | None = None
     event_type: TaskEventType
     payload: dict[str, Any] = {}
-    timestamp_ms: int = Field(ge=0, le=MAX_TIMESTAMP_MS)
+    timestamp_ms: Whole = Field(ge=0, le=MAX_TIMESTAMP_MS)
 
 
 class AggregationContext(Frozen):

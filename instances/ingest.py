@@ -1,0 +1,659 @@
+"""The only door to a task's status, counts and progress.
+
+Everything here is safe to repeat: known event ids are skipped, a known
+registration changes nothing. A caller's thread waits; the write thread commits
+what has arrived together; whoever was answered may rely on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.db import transaction
+from ulid import ULID
+
+from instances import live, rows, tree
+from instances.intake import (
+    Registering,
+    Rejected,
+    Sent,
+    one_registration,
+    read_events,
+    read_registrations,
+    report_from,
+)
+from instances.intents import CANCEL, RUN, WHOLE, command
+from instances.lifecycle import Report, Verdict, join, refold, verdict_in
+from instances.models import Deadline, TaskInstance, Trace
+from instances.node import Node
+from instances.work import TraceWork, Work
+from instances.writer import BeginAgain, in_transaction, submit
+from tower import metrics
+from tower.definitions import rules
+from tower.definitions.validation import check_params
+from tower.errors import Conflict, NotFound, Refusal, TowerError, Unavailable, Warned
+from tower.schemas import ACTIONS, KINDS
+
+EXECUTION = KINDS.index(KINDS[-1])
+WAIT_SECONDS = 60
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What became of one request's events; indices are those of the request."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: Rejected = field(default_factory=list)
+    commands: dict[str, str] = field(default_factory=dict)
+    warnings: list[Warned] = field(default_factory=list)
+
+    def add(self, other: IngestReport) -> None:
+        self.accepted += other.accepted
+        self.duplicates += other.duplicates
+        self.rejected += other.rejected
+        for task_id, action in other.commands.items():
+            self.command(task_id, action)
+        self.warnings += other.warnings
+
+    def command(self, task_id: str, action: str) -> None:
+        """Where an id of the batch occurs in several traces, the strongest."""
+        if STRENGTH[action] > STRENGTH.get(self.commands.get(task_id, ""), -1):
+            self.commands[task_id] = action
+
+
+STRENGTH = {action.value: i for i, action in enumerate(ACTIONS)}
+
+
+@dataclass(slots=True)
+class Registered:
+    """One registration that holds, as the answer shows it. ``path``: ids from the top, the task included."""
+
+    index: int
+    id: str
+    trace_id: str
+    status: int
+    depth: int
+    created: bool
+    command: str
+    path: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class RegisterReport:
+    results: list[Registered] = field(default_factory=list)
+    rejected: Rejected = field(default_factory=list)
+    warnings: list[Warned] = field(default_factory=list)
+
+    def add(self, other: RegisterReport) -> None:
+        self.results += other.results
+        self.rejected += other.rejected
+        self.warnings += other.warnings
+
+
+# -- the doors
+
+
+def ingest(raw: Sequence[Any]) -> IngestReport:
+    """Fold a request's events into their trees; blocks until they are committed.
+
+    Raises Backpressure (nothing was stored) and Unavailable (no item was stored).
+    """
+    sent, rejected = read_events(raw, now_ms())
+    report = IngestReport(rejected=rejected)
+    parts = _parts(sent, settings.TOWER_EVENT_BATCH)
+    _gather(report, parts, _commit_events, lambda item: item.report.event_id)
+    return report
+
+
+def register(raw: Sequence[Any]) -> RegisterReport:
+    """Register a request's tasks; blocks until they are committed. Atomic per item, not as a whole."""
+    items, rejected = read_registrations(raw)
+    report = RegisterReport(rejected=rejected)
+    _gather(report, _parts(items, settings.TOWER_REGISTER_BATCH), _commit_tasks, lambda item: item.id)
+    return report
+
+
+def register_one(item: Registering) -> Registered:
+    """One registration that must hold (a run's root); raises its refusal as TowerError."""
+    answer: RegisterReport = submit(_commit_tasks, [item], size=1).result(WAIT_SECONDS)
+    if answer.rejected:
+        refused = answer.rejected[0][2]
+        raise TowerError(refused.message, code=refused.code, http_status=409, **refused.details)
+    return answer.results[0]
+
+
+def _parts(items: list[Any], most: int) -> list[list[Any]]:
+    return [items[at : at + most] for at in range(0, len(items), most)]
+
+
+def _gather(
+    report: Any, parts: list[list[Any]], door: Callable[[Sequence[Any]], Sequence[Any]],
+    shown: Callable[[Any], str],
+) -> None:  # fmt: skip
+    """Hand the parts over one after the other; a later part that fails rejects its items as ``unavailable``."""
+    stored = 0
+    for part in parts:
+        try:
+            future: Future[Any] = submit(door, part, size=len(part))
+            report.add(future.result(WAIT_SECONDS))
+            stored += 1
+        except TowerError as error:
+            if not stored:
+                raise
+            refused = Refusal("unavailable", error.message)
+            report.rejected += [(item.index, shown(item), refused) for item in part]
+        except TimeoutError as error:
+            # It may still be committed: the caller sends the same ids again, which is always safe.
+            raise Unavailable("The database is slow; send it again.") from error
+
+
+# -- one transaction
+
+
+def _commit_events(parts: Sequence[list[Sent]]) -> list[IngestReport]:
+    work = Work(now_ms())
+    traces = {sent.trace_id for part in parts for sent in part}
+    _open(work, traces)
+    reports = fold(work, parts)
+    _close(work)
+    return reports
+
+
+def _commit_tasks(parts: Sequence[list[Registering]]) -> list[RegisterReport]:
+    work = Work(now_ms())
+    _open(work, {item.trace_id for part in parts for item in part})
+    work.read_intents(shape_changes=work.traces)
+    reports = _place(work, parts)
+    work.settle()
+    for report, part in zip(reports, parts, strict=True):
+        _answer_registrations(work, report, part)
+    _close(work)
+    return reports
+
+
+def _open(work: Work, trace_ids: set[str]) -> None:
+    missing = work.lock(trace_ids)
+    if not missing:
+        return
+    if rows.is_postgres():
+        # Made while other traces are locked, they could wait crosswise with another maker's.
+        raise BeginAgain(lambda: rows.make_traces(missing, work.now_ms))
+    rows.make_traces(missing, work.now_ms)
+    work.lock(missing)
+
+
+def _close(work: Work) -> None:
+    work.flush()
+    changes = [
+        live.TraceChange(
+            number=trace.number,
+            trace_id=trace.id,
+            before=trace.before,
+            seq=trace.seq,
+            rows=[live.row_of(node) for node in nodes if not node.new],
+            new=[live.row_of(node) for node in nodes if node.new],
+        )
+        for trace, nodes in work.written()
+    ]
+    transaction.on_commit(lambda: live.publish(changes), robust=True)
+
+
+# -- registering
+
+
+def _place(work: Work, parts: Sequence[list[Registering]]) -> list[RegisterReport]:
+    items = [item for part in parts for item in part]
+    number = {item.trace_id: work.by_trace_id[item.trace_id].number for item in items}
+    work.load_ids({(number[i.trace_id], id) for i in items for id in (i.id, i.parent_id) if id is not None})
+    known = [node for i in items if (node := work.find(work.by_trace_id[i.trace_id], i.id)) is not None]
+    work.load_below([node for node in known if not node.registered])
+    work.load_above(list(work.nodes.values()))
+    _load_tops(work)
+    current = rules.current({item.job_id for item in items})
+    reports = []
+    for part in parts:
+        report = RegisterReport()
+        for item in part:
+            placed = tree.place(work, item, current)
+            if isinstance(placed, Refusal):
+                report.rejected.append((item.index, item.id, placed))
+            else:
+                report.warnings += item.warnings
+                report.results.append(_registered(item, placed))
+        reports.append(report)
+    return reports
+
+
+def _load_tops(work: Work) -> None:
+    """Parents of what was loaded downwards are there already; nothing hangs in the air."""
+    missing = {node.parent for node in work.nodes.values() if node.parent is not None} - work.nodes.keys()
+    work.load_keys(missing)
+    if missing:
+        work.load_above(list(work.nodes.values()))
+
+
+def _registered(item: Registering, placed: tree.Placed) -> Registered:
+    return Registered(item.index, item.id, item.trace_id, 0, 0, placed.created, "", ())
+
+
+def _answer_registrations(work: Work, report: RegisterReport, part: list[Registering]) -> None:
+    for result in report.results:
+        trace = work.by_trace_id[result.trace_id]
+        node = work.by_id[(trace.number, result.id)]
+        path = tuple(work.path(node))
+        found = command(path, trace.intents)
+        result.status, result.depth, result.path = node.status, node.depth, path
+        result.command = ACTIONS[found.action if found else RUN].value
+
+
+# -- folding
+
+
+@dataclass(slots=True)
+class _Arrived:
+    """One fresh report on its way through the fold."""
+
+    report: IngestReport
+    sent: Sent
+    node: Node
+    verdict: Verdict = Verdict.APPLIED
+
+
+def fold(work: Work, parts: Sequence[list[Sent]]) -> list[IngestReport]:
+    """Record the new reports, fold them into their tasks, roll up; one answer a part."""
+    reports = [IngestReport() for _ in parts]
+    sent = [(report, one) for report, part in zip(reports, parts, strict=True) for one in part]
+    fresh = _fresh(work, sent)
+    _load(work, sent, fresh)
+    arrived = _arrive(work, fresh)
+    _fold_nodes(work, arrived)
+    work.settle()
+    for one in arrived:
+        _record(work, one)
+    for report, one in sent:
+        _answer_command(work, report, one)
+        report.warnings += one.warnings
+    return reports
+
+
+def _fresh(work: Work, sent: Sequence[tuple[IngestReport, Sent]]) -> list[tuple[IngestReport, Sent]]:
+    """Those whose id is new to the trace; the others are counted as duplicates."""
+    numbers = {trace.id: trace.number for trace in work.traces.values()}
+    stored = {
+        (row[0], row[1]): row
+        for row in rows.known_events((numbers[one.trace_id], one.report.event_id) for _, one in sent)
+    }
+    first: dict[tuple[int, str], Sent] = {}
+    fresh: list[tuple[IngestReport, Sent]] = []
+    again: list[tuple[Sent, Sequence[Any]]] = []
+    for report, one in sent:
+        key = (numbers[one.trace_id], one.report.event_id)
+        if key in stored:
+            again.append((one, stored[key]))
+        elif key in first:
+            if not _same(one, first[key]):
+                one.warnings.append(Warned(one.index, "event_conflict", "event_id"))
+        else:
+            first[key] = one
+            fresh.append((report, one))
+            report.accepted += 1
+            continue
+        report.duplicates += 1
+    _warn_of_conflicts(work, again)
+    return fresh
+
+
+def _same(one: Sent, other: Sent) -> bool:
+    a, b = one.report, other.report
+    said = (a.task_id, a.parent_id, a.kind, a.actor_type, a.ms, one.payload)
+    return said == (b.task_id, b.parent_id, b.kind, b.actor_type, b.ms, other.payload)
+
+
+def _warn_of_conflicts(work: Work, again: Sequence[tuple[Sent, Sequence[Any]]]) -> None:
+    """A repeated id whose content differs is named; the first stands."""
+    if not again:
+        return
+    work.load_keys({row[2] for _, row in again})
+    for one, row in again:
+        report = one.report
+        said = (report.task_id, report.parent_id, report.kind, report.actor_type, one.payload, report.ms)
+        if said != (work.nodes[row[2]].id, *row[3:]):
+            one.warnings.append(Warned(one.index, "event_conflict", "event_id"))
+
+
+def _load(
+    work: Work, sent: Sequence[tuple[IngestReport, Sent]], fresh: Sequence[tuple[IngestReport, Sent]]
+) -> None:
+    """Tasks, the parents that are named, intents; ancestors only where a control stands at a branch."""
+    pairs = set()
+    for _, one in sent:
+        number = work.by_trace_id[one.trace_id].number
+        pairs.add((number, one.report.task_id))
+        if one.report.parent_id is not None:
+            pairs.add((number, one.report.parent_id))
+    work.load_ids(pairs)
+    shaped, moving = set(), []
+    for _, one in fresh:
+        trace = work.by_trace_id[one.trace_id]
+        node, parent_id = work.find(trace, one.report.task_id), one.report.parent_id
+        if node is None or (parent_id is not None and _may_move(work, trace, node, one.report)):
+            shaped.add(trace.number)
+            if node is not None:
+                moving.append(node)
+    work.read_intents(shape_changes=shaped)
+    work.load_below(moving)
+    if shaped or any(trace.branches for trace in work.traces.values()):
+        work.load_above(list(work.nodes.values()))
+    else:
+        # A report may change what kind a placeholder is counted as.
+        work.load_above([node for node in work.nodes.values() if not node.registered])
+
+
+def _may_move(work: Work, trace: TraceWork, node: Node, report: Report) -> bool:
+    named = work.find(trace, report.parent_id or "")
+    return named is None or (tree.takes_hint(node, report.key) and node.parent != named.key)
+
+
+def _arrive(work: Work, fresh: Sequence[tuple[IngestReport, Sent]]) -> list[_Arrived]:
+    """The task of each report, made where it is unknown; what a report says of parent and kind."""
+    arrived = []
+    for report, one in fresh:
+        trace = work.by_trace_id[one.trace_id]
+        node = work.find(trace, one.report.task_id)
+        found = node or tree.born(work, trace, one.report.task_id, _kind(one.report))
+        refused = found if isinstance(found, Refusal) else _hear_hints(work, trace, found, one)
+        if refused is not None:
+            report.accepted -= 1
+            report.rejected.append((one.index, one.report.event_id, refused))
+        elif isinstance(found, Node):
+            arrived.append(_Arrived(report, one, found))
+    return arrived
+
+
+def _kind(report: Report) -> int:
+    return EXECUTION if report.actor_type is None else report.actor_type
+
+
+def _hear_hints(work: Work, trace: TraceWork, node: Node, one: Sent) -> Refusal | None:
+    report = one.report
+    if report.parent_id is not None:
+        refused = tree.hint(work, trace, node, report.parent_id, report.key)
+        if refused is not None and refused.code != "cycle":
+            return refused
+        if refused is not None:
+            one.warnings.append(Warned(one.index, "cycle", "parent_id"))
+        elif node.registered and node.parent != work.by_id[(trace.number, report.parent_id)].key:
+            one.warnings.append(Warned(one.index, "differs", "parent_id"))
+    if report.actor_type is not None and report.actor_type != node.kind and node.registered:
+        one.warnings.append(Warned(one.index, "differs", "actor_type"))
+    if report.actor_type is not None and not node.registered:
+        tree.hear_kind(work, node, report.actor_type, report.key)
+    return None
+
+
+def _fold_nodes(work: Work, arrived: Sequence[_Arrived]) -> None:
+    by_node: dict[int, list[_Arrived]] = {}
+    for one in arrived:
+        by_node.setdefault(one.node.key, []).append(one)
+    again: dict[int, list[_Arrived]] = {}
+    for key, ones in by_node.items():
+        node = work.nodes[key]
+        _meet_cancel(work, node)
+        for one in ones:
+            verdict = join(node.own, one.sent.report)
+            if verdict is None:
+                again[key] = ones
+                break
+            one.verdict = verdict
+        else:
+            _take_own(work, node, node.own.status)
+    if again:
+        _refold(work, again)
+
+
+def _meet_cancel(work: Work, node: Node) -> None:
+    """What a report meets where a CANCEL is in force (contract, section 5)."""
+    cancel = work.cancel_over(node)
+    if cancel is None or node.killed_ms is not None:
+        return
+    if node.new or node.untouched:
+        work.kill(node, control_id=cancel.control_id)
+        return
+    if node.cap is None:
+        node.cap = node.own.attempt
+    if not node.own.heard:
+        # It was left to its children; its actor has the grace from now on.
+        work.give_grace(node, since_ms=work.now_ms)
+
+
+def _refold(work: Work, again: Mapping[int, list[_Arrived]]) -> None:
+    """Attempts are in play: fold every recorded report of these tasks anew."""
+    stored: dict[int, list[Report]] = {key: [] for key in again}
+    for key, event_id, kind, ms, parent_id, actor_type, payload in rows.reports_of(again):
+        stored[key].append(
+            report_from(
+                event_id=event_id, task_id=work.nodes[key].id, kind=kind, ms=ms, parent_id=parent_id,
+                actor_type=actor_type, payload=orjson.loads(payload),
+            )
+        )  # fmt: skip
+    for key, ones in again.items():
+        node = work.nodes[key]
+        reports = stored[key] + [one.sent.report for one in ones]
+        folded = refold(reports, cap=None if node.killed_ms is not None else node.cap)
+        node.own = folded.own
+        for one in ones:
+            one.verdict = verdict_in(folded.own, one.sent.report, folded.attempt_of[one.sent.report.event_id])
+        _take_own(work, node, folded.reported_status)
+
+
+def _take_own(work: Work, node: Node, reported_status: int | None) -> None:
+    if node.heard_seq is None:
+        node.heard_seq = work.traces[node.tree].before + 1
+    node.reported_status = reported_status
+    if node.killed_ms is None:
+        node.texts = {**(node.texts or {}), **(node.own.texts or {})} or None
+    node.own.texts = None
+    node.changed = True
+    work.dirty.add(node.key)
+
+
+def _record(work: Work, one: _Arrived) -> None:
+    report, node = one.sent.report, one.node
+    verdict = one.verdict
+    if verdict is Verdict.APPLIED and not node.attached:
+        verdict = Verdict.UNATTACHED
+    warnings = orjson.dumps([[w.code, w.field] for w in one.sent.warnings]).decode()
+    work.log(
+        work.traces[node.tree],
+        node,
+        event_id=report.event_id,
+        kind=report.kind,
+        ms=report.ms,
+        payload=one.sent.payload,
+        verdict=verdict,
+        parent_id=report.parent_id,
+        actor_type=report.actor_type,
+        warnings=warnings if one.sent.warnings else None,
+    )
+    metrics.EVENTS.labels("rest", verdict.name.lower()).inc()
+
+
+def _answer_command(work: Work, report: IngestReport, one: Sent) -> None:
+    trace = work.by_trace_id[one.trace_id]
+    if not trace.intents:
+        return
+    node = work.find(trace, one.report.task_id)
+    if node is None:
+        return
+    found = command(work.path(node) if trace.branches else (), trace.intents)
+    if found is not None and found.action != RUN:
+        report.command(node.id, ACTIONS[found.action].value)
+
+
+# -- what the tower ends itself
+
+
+def sweep_cancelled(tree_number: int, *, limit: int = 1000) -> int:
+    """End what the CANCELs of a trace found pending, give grace to what ran, close the plans below.
+
+    In transactions of at most ``limit`` tasks; how many tasks it touched, 0 when
+    a whole scan found nothing more to do.
+    """
+    targets = [row[1] for row in rows.intents_of([tree_number]) if row[2] == CANCEL]
+    keys: set[int] = set()
+    for target in targets:
+        if target == WHOLE:
+            keys.update(rows.open_in(tree_number))
+        else:
+            for row in rows.tasks_by_id([(tree_number, target)]):
+                keys.update(rows.open_below(row[0]))
+    # Children have greater numbers than most of their parents: from the leaves up fewer parents are folded twice.
+    ordered = sorted(keys, reverse=True)
+    return sum(
+        in_transaction(lambda chunk=ordered[at : at + limit]: _sweep_chunk(tree_number, chunk))  # type: ignore[misc]
+        for at in range(0, len(ordered), limit)
+    )
+
+
+def _sweep_chunk(tree_number: int, keys: Iterable[int]) -> int:
+    work = Work(now_ms())
+    if work.lock_number(tree_number) is None:
+        return 0
+    work.read_intents()
+    work.load_keys(keys)
+    nodes = [work.nodes[key] for key in keys if key in work.nodes and not work.nodes[key].ended]
+    work.load_above(nodes)
+    waiting = rows.deadlines_of(node.key for node in nodes)
+    before = {node.key: node.status for node in nodes}
+    for node in nodes:
+        _sweep_one(work, node, has_deadline=node.key in waiting)
+    work.settle()
+    touched = len(work.deadlines) + sum(node.status != before[node.key] for node in nodes)
+    _close(work)
+    return touched
+
+
+def _sweep_one(work: Work, node: Node, *, has_deadline: bool) -> None:
+    cancel = work.cancel_over(node)
+    if cancel is None or node.killed_ms is not None:
+        return
+    if node.untouched:
+        work.kill(node, control_id=cancel.control_id)
+    elif work.ends_by_children(node):
+        work.dirty.add(node.key)
+    elif not has_deadline:
+        work.give_grace(node, since_ms=cancel.cancel_ms or work.now_ms)
+
+
+def expire(at_ms: int, *, limit: int = 500) -> int:
+    """Look at the deadlines that are due by ``at_ms``; how many there were. Each is re-read under the lock."""
+    due = rows.due_deadlines(at_ms, limit)
+    by_trace: dict[int, list[tuple[int, int]]] = {}
+    for id, key, number, kind in due:
+        if kind == Deadline.GRACE:
+            by_trace.setdefault(number, []).append((id, key))
+    for number, timers in by_trace.items():
+        in_transaction(lambda number=number, timers=timers: _expire_in(number, timers))  # type: ignore[misc]
+    return len(due)
+
+
+def _expire_in(number: int, timers: list[tuple[int, int]]) -> None:
+    work = Work(now_ms())
+    if work.lock_number(number) is None:
+        return
+    work.read_intents()
+    work.load_keys([key for _, key in timers])
+    nodes = [work.nodes[key] for _, key in timers if key in work.nodes]
+    work.load_above(nodes)
+    for node in nodes:
+        cancel = work.cancel_over(node)
+        if cancel is None or node.ended or node.killed_ms is not None or work.ends_by_children(node):
+            continue
+        work.kill(
+            node,
+            error_code="CANCEL_UNACKNOWLEDGED",
+            error_msg="The actor did not answer the cancel within its grace.",
+            control_id=cancel.control_id,
+        )
+    work.settle()
+    _close(work)
+    rows.drop_deadlines(id for id, _ in timers)
+
+
+# -- runs
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    trace_id: str
+    root_task_id: str
+    created: bool
+
+
+def start_run(
+    *, job_id: str, input_params: dict[str, Any] | None = None, trace_id: str | None = None,
+    task_id: str | None = None, split_count: int | None = None, labels: dict[str, str] | None = None,
+    started_by: str = "",
+) -> Started:  # fmt: skip
+    """Start a run of a definition: its root, with parameters merged over the defaults and checked.
+
+    Safe to repeat with the same ``trace_id`` and body; another body is a Conflict.
+    Refuses an unknown definition (404), an inactive one (409) and parameters that
+    ``params_schema`` does not take (400 ``invalid_params``, ``details.errors``).
+    """
+    body = [job_id, input_params or {}, task_id, split_count or 0, labels or {}]
+    digest = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    if trace_id is not None and (existing := _existing(trace_id, digest)):
+        return existing
+    item = {
+        "id": task_id or str(ULID()),
+        "trace_id": trace_id or str(ULID()),
+        "job_id": job_id,
+        "input_params": _params(job_id, input_params or {}),
+        "split_count": split_count or 0,
+        "labels": labels or {},
+    }
+    registering = one_registration(item)
+    registering.started_by, registering.digest = started_by[:150], digest
+    try:
+        registered = register_one(registering)
+    except TowerError as error:
+        if error.http_status == 409 and (existing := _existing(registering.trace_id, digest)):
+            return existing
+        raise
+    return Started(registered.trace_id, registered.id, True)
+
+
+def _existing(trace_id: str, digest: str) -> Started | None:
+    trace = Trace.objects.filter(id=trace_id, next_n__gt=0).first()
+    if trace is None:
+        return None
+    if trace.start_digest != digest or trace.root_n is None:
+        raise Conflict(f"There is a trace {trace_id}, started otherwise.", field="trace_id")
+    root = TaskInstance.objects.values_list("id", flat=True).get(key=trace.number << 32 | trace.root_n)
+    return Started(trace_id, root, False)
+
+
+def _params(job_id: str, given: dict[str, Any]) -> dict[str, Any]:
+    current = rules.current([job_id]).get(job_id)
+    if current is None:
+        raise NotFound(f"There is no definition {job_id}.", field="job_id")
+    if not current.is_active:
+        raise Conflict(f"The definition {job_id} is inactive.", code="definition_inactive", field="job_id")
+    version = rules.version(current.pk)
+    params = {**version.default_params, **given}
+    if version.params_schema is not None and (errors := check_params(version.params_schema, params)):
+        raise TowerError("The parameters do not fit.", code="invalid_params", errors=errors)
+    return params

@@ -1,0 +1,245 @@
+"""One task in memory while a transaction works on it: its row, and what the fold remembers.
+
+``memory`` is one compact JSON column: the keys that make the fold independent of
+order, the tallies of the children, and the few moments that a CANCEL has to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from instances.aggregation import Tally
+from instances.lifecycle import CANCELLED, PENDING, Key, Own
+
+GROUP_AGG = 1  # index in schemas.KINDS
+
+#: What a parent's tally holds of a child: (is GROUP_AGG, status, asleep, start, finish).
+Counted = tuple[bool, int, bool, int | None, int | None]
+
+
+@dataclass(slots=True)
+class Node:
+    key: int
+    tree: int
+    n: int
+    id: str
+    parent: int | None
+    depth: int
+    kind: int
+    job_id: str
+    version: int | None
+    name: str
+    registered: bool
+    attached: bool
+    status: int
+    reported_status: int | None
+    attempt: int
+    progress: float | None
+    holds: bool
+    started_ms: int | None
+    finished_ms: int | None
+    planned: int
+    rev: int
+    created_ms: int
+    updated_ms: int
+    own: Own
+    tally: Tally
+    group_tally: Tally
+    #: Declared at registration; a report's plan stands over it.
+    registered_plan: int = 0
+    #: The report whose parent hint decides, before a registration does.
+    hint: Key | None = None
+    #: The report whose actor type decides for a placeholder.
+    kind_hint: Key | None = None
+    #: No attempt above this one is opened: the one that a CANCEL found.
+    cap: int | None = None
+    killed_ms: int | None = None
+    #: (attempt, epoch ms) that the tower ended for silence.
+    timed_out: tuple[int, int] | None = None
+    has_texts: bool = False
+    #: ``Trace.seq`` when it ended, when its first child came, when its actor first reported.
+    settled_seq: int | None = None
+    kid_seq: int | None = None
+    heard_seq: int | None = None
+    # -- of this transaction only
+    new: bool = False
+    reshaped: bool = False
+    changed: bool = False
+    counted: Counted | None = None
+    texts: dict[str, str] | None = None
+
+    @property
+    def parent_n(self) -> int | None:
+        return None if self.parent is None else self.parent & 0xFFFFFFFF
+
+    @property
+    def kids(self) -> int:
+        return self.tally.total
+
+    @property
+    def kids_ended(self) -> int:
+        return self.tally.ended
+
+    @property
+    def ended(self) -> bool:
+        return self.status > 1
+
+    @property
+    def childless(self) -> bool:
+        return self.tally.total + self.group_tally.total == 0
+
+    @property
+    def untouched(self) -> bool:
+        """PENDING, nothing reported, nothing below it: what a CANCEL ends by itself."""
+        return self.status == PENDING and not self.own.heard and self.childless
+
+    def contribution(self) -> Counted:
+        asleep = self.status == CANCELLED and self.started_ms is None
+        return (self.kind == GROUP_AGG, self.status, asleep, self.started_ms, self.finished_ms)
+
+    def row(self) -> tuple[Any, ...]:
+        """In the order of ``rows.TASK_COLUMNS``."""
+        return (
+            self.key,
+            self.tree,
+            self.n,
+            self.id,
+            self.parent,
+            self.depth,
+            self.kind,
+            self.job_id,
+            self.version,
+            self.name,
+            self.registered,
+            self.attached,
+            self.status,
+            self.reported_status,
+            self.attempt,
+            self.progress,
+            self.holds,
+            self.started_ms,
+            self.finished_ms,
+            self.planned,
+            self.tally.total,
+            self.tally.ended,
+            remember(self),
+            self.rev,
+            self.created_ms,
+            self.updated_ms,
+        )
+
+
+def from_row(row: Sequence[Any]) -> Node:
+    (key, tree, n, id, parent, depth, kind, job_id, version, name, registered, attached, status, reported) = (
+        row[:14]
+    )
+    attempt, progress, holds, started, finished, planned, _, _, memory, rev, created, updated = row[14:]
+    node = Node(
+        key, tree, n, id, parent, depth, kind, job_id, version, name, bool(registered), bool(attached),
+        status, reported, attempt, progress, bool(holds), started, finished, planned, rev, created, updated,
+        Own(), Tally(), Tally(),
+    )  # fmt: skip
+    recall(node, memory)
+    if parent is not None:
+        node.counted = node.contribution()
+    return node
+
+
+def made(key: int, tree: int, n: int, id: str, kind: int, now_ms: int) -> Node:
+    """A task that nobody has registered yet."""
+    return Node(
+        key, tree, n, id, None, 1, kind, "", None, "", False, False, PENDING, None, 1, None, False,
+        None, None, 0, 0, now_ms, now_ms, Own(), Tally(), Tally(), new=True, changed=True,
+    )  # fmt: skip
+
+
+# -- the memory column
+
+_SAME = 1  # stands for the newest report's key, which most keys are
+
+
+def remember(node: Node) -> str:
+    own = node.own
+    parts: dict[str, Any] = {}
+    if own.newest is not None:
+        newest = own.newest
+
+        def short(key: Key | None) -> Any:
+            return _SAME if key == newest else key
+
+        parts["o"] = [
+            own.attempt,
+            newest,
+            own.paused,
+            own.start,
+            short(own.end),
+            own.end_kind,
+            own.skipped,
+            short(own.progress_key),
+            short(own.message_key),
+            short(own.worker_key),
+            short(own.plan_key),
+            short(own.last_start),
+            own.plain,
+            own.progress,
+            own.planned,
+        ]
+    for name, tally in (("k", node.tally), ("g", node.group_tally)):
+        if any(tally.by_status):
+            parts[name] = [*tally.by_status, tally.asleep, tally.first, tally.last]
+    for name, value in (
+        ("p", node.registered_plan or None),
+        ("h", node.hint),
+        ("y", node.kind_hint),
+        ("c", node.cap),
+        ("x", node.killed_ms),
+        ("t", node.timed_out),
+        ("m", node.has_texts or None),
+        ("s", node.settled_seq),
+        ("f", node.kid_seq),
+        ("r", node.heard_seq),
+    ):
+        if value is not None:
+            parts[name] = value
+    return orjson.dumps(parts).decode() if parts else ""
+
+
+def recall(node: Node, memory: str) -> None:
+    if not memory:
+        return
+    parts = orjson.loads(memory)
+    if kept := parts.get("o"):
+        newest: Key = (kept[1][0], kept[1][1])
+
+        def key(value: Any) -> Key | None:
+            return newest if value == _SAME else (value[0], value[1]) if value else None
+
+        node.own = Own(
+            kept[0], newest, kept[2], kept[3], key(kept[4]), kept[5], kept[6], key(kept[7]), key(kept[8]),
+            key(kept[9]), key(kept[10]), key(kept[11]), kept[12], kept[13], kept[14],
+        )  # fmt: skip
+    for name, tally in (("k", node.tally), ("g", node.group_tally)):
+        if counts := parts.get(name):
+            tally.by_status, tally.asleep, tally.first, tally.last = (
+                counts[:6],
+                counts[6],
+                counts[7],
+                counts[8],
+            )
+    node.registered_plan = parts.get("p", 0)
+    node.hint = _key(parts.get("h"))
+    node.kind_hint = _key(parts.get("y"))
+    node.cap = parts.get("c")
+    node.killed_ms = parts.get("x")
+    timed_out = parts.get("t")
+    node.timed_out = (timed_out[0], timed_out[1]) if timed_out else None
+    node.has_texts = parts.get("m", False)
+    node.settled_seq, node.kid_seq, node.heard_seq = parts.get("s"), parts.get("f"), parts.get("r")
+
+
+def _key(value: Any) -> Key | None:
+    return (value[0], value[1]) if value else None

@@ -1,0 +1,488 @@
+"""The statements of the hot path, for both databases. Rows in, rows out: no rule is here.
+
+A batch costs the same number of statements whatever it holds. PostgreSQL gets
+arrays as hand-made literals through a server-side binding cursor (Python lists
+through psycopg cost 1.8 x, measured); SQLite gets ``json_each`` and ``executemany``.
+Everything runs inside the caller's transaction on Django's connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import orjson
+from django.db import connection
+
+Row = Sequence[Any]
+
+TASK = "instances_taskinstance"
+#: (column, array type) in the order of ``Node.row``.
+TASK_COLUMNS: tuple[tuple[str, str], ...] = (
+    ("pk", "bigint"),
+    ("tree_id", "bigint"),
+    ("n", "int"),
+    ("id", "text"),
+    ("parent_id", "bigint"),
+    ("depth", "int"),
+    ("kind", "smallint"),
+    ("job_id", "text"),
+    ("version", "bigint"),
+    ("name", "text"),
+    ("registered", "bool"),
+    ("attached", "bool"),
+    ("status", "smallint"),
+    ("reported_status", "smallint"),
+    ("attempt", "int"),
+    ("progress", "float8"),
+    ("holds", "bool"),
+    ("started_ms", "bigint"),
+    ("finished_ms", "bigint"),
+    ("planned", "int"),
+    ("kids", "int"),
+    ("kids_ended", "int"),
+    ("memory", "text"),
+    ("rev", "bigint"),
+    ("created_ms", "bigint"),
+    ("updated_ms", "bigint"),
+)
+#: What reports change, and what only a registration or an attachment changes.
+STATE = [
+    "status",
+    "reported_status",
+    "attempt",
+    "progress",
+    "holds",
+    "started_ms",
+    "finished_ms",
+    "planned",
+    "kids",
+    "kids_ended",
+    "memory",
+    "rev",
+    "updated_ms",
+]
+SHAPE = ["parent_id", "depth", "kind", "job_id", "version", "name", "registered", "attached"]
+#: mptt's columns until the tree is numbered.
+UNNUMBERED = ("lft", "rght", "level")
+
+EVENT_COLUMNS: tuple[tuple[str, str], ...] = (
+    ("trace", "bigint"),
+    ("event_id", "text"),
+    ("position", "bigint"),
+    ("task", "bigint"),
+    ("parent_id", "text"),
+    ("kind", "smallint"),
+    ("actor_type", "smallint"),
+    ("origin", "smallint"),
+    ("verdict", "smallint"),
+    ("payload", "text"),
+    ("warnings", "text"),
+    ("timestamp_ms", "bigint"),
+    ("received_ms", "bigint"),
+)
+BODY_COLUMNS = (("task", "bigint"), ("input_params", "text"), ("labels", "text"), ("collects", "text"))
+SAID_COLUMNS = (("task", "bigint"),) + tuple(
+    (name, "text") for name in ("message", "worker", "output_ref", "error_code", "error_msg")
+)
+TRACE_COLUMNS: tuple[tuple[str, str], ...] = (
+    ("number", "bigint"),
+    ("root_n", "int"),
+    ("status", "smallint"),
+    ("seq", "bigint"),
+    ("shape_seq", "bigint"),
+    ("shape_ms", "bigint"),
+    ("next_n", "int"),
+    ("pending", "int"),
+    ("running", "int"),
+    ("success", "int"),
+    ("failed", "int"),
+    ("cancelled", "int"),
+    ("skipped", "int"),
+    ("name", "text"),
+    ("job_id", "text"),
+    ("version", "int"),
+    ("started_by", "text"),
+    ("start_digest", "text"),
+    ("started_ms", "bigint"),
+    ("finished_ms", "bigint"),
+    ("updated_ms", "bigint"),
+    ("ended_ms", "bigint"),
+)
+
+_TASK_LIST = ", ".join(f"t.{name}" for name, _ in TASK_COLUMNS)
+
+
+def is_postgres() -> bool:
+    return connection.vendor == "postgresql"
+
+
+# -- arrays
+
+
+def _text(values: Iterable[str | None]) -> str:
+    parts = ["NULL" if v is None else '"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"' for v in values]
+    return "{" + ",".join(parts) + "}"
+
+
+def _plain(values: Iterable[Any]) -> str:
+    return "{" + ",".join(["NULL" if v is None else str(v) for v in values]) + "}"
+
+
+def _array(kind: str, values: Iterable[Any]) -> str:
+    return _text(values) if kind == "text" else _plain(values)
+
+
+# -- running statements
+
+
+def run(sql: str, params: Sequence[Any] = ()) -> list[Row]:
+    """One statement; its rows, if it gives any."""
+    connection.ensure_connection()
+    raw: Any = connection.connection
+    if is_postgres():
+        import psycopg
+
+        with psycopg.Cursor(raw) as cursor:  # server-side binding: Django's own default binds in the client
+            cursor.execute(sql, params)
+            return cursor.fetchall() if cursor.description else []
+    found = raw.execute(_qmarks(sql), params)
+    return list(found.fetchall()) if found.description else []
+
+
+@cache
+def _qmarks(sql: str) -> str:
+    return sql.replace("%s", "?")
+
+
+def keys_of(values: Iterable[int]) -> tuple[str, Any]:
+    """A table ``w(key)`` of numbers: its FROM text and its one parameter."""
+    if is_postgres():
+        return "unnest(%s::bigint[]) AS w(key)", _plain(values)
+    return "(SELECT value AS key FROM json_each(%s)) AS w", orjson.dumps(list(values)).decode()
+
+
+def pairs_of(values: Iterable[tuple[int, str]]) -> tuple[str, tuple[Any, ...]]:
+    """A table ``w(tree, name)`` of (number, id) pairs: its FROM text and its parameters."""
+    pairs = list(values)
+    if is_postgres():
+        return "unnest(%s::bigint[], %s::text[]) AS w(tree, name)", (
+            _plain(a for a, _ in pairs),
+            _text(b for _, b in pairs),
+        )
+    return (
+        "(SELECT value ->> 0 AS tree, value ->> 1 AS name FROM json_each(%s)) AS w",
+        (orjson.dumps(pairs).decode(),),
+    )
+
+
+def insert(table: str, columns: Sequence[tuple[str, str]], rows: Sequence[Row], tail: str = "") -> None:
+    if not rows:
+        return
+    names = ", ".join(name for name, _ in columns)
+    if is_postgres():
+        arrays = ", ".join(f"%s::{kind}[]" for _, kind in columns)
+        params = [
+            _array(kind, values) for (_, kind), values in zip(columns, zip(*rows, strict=True), strict=True)
+        ]
+        run(f"INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}) {tail}", params)
+        return
+    marks = ", ".join("?" for _ in columns)
+    connection.ensure_connection()
+    raw: Any = connection.connection
+    raw.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks}) {tail}", rows)
+
+
+def update(table: str, key: str, columns: Sequence[tuple[str, str]], rows: Sequence[Row]) -> None:
+    """``columns[0]`` is the key; the rest is written."""
+    if not rows:
+        return
+    if is_postgres():
+        arrays = ", ".join(f"%s::{kind}[]" for _, kind in columns)
+        names = ", ".join(name for name, _ in columns)
+        sets = ", ".join(f"{name} = w.{name}" for name, _ in columns[1:])
+        params = [
+            _array(kind, values) for (_, kind), values in zip(columns, zip(*rows, strict=True), strict=True)
+        ]
+        run(
+            f"UPDATE {table} AS t SET {sets} FROM unnest({arrays}) AS w({names}) WHERE t.{key} = w.{key}",
+            params,
+        )
+        return
+    sets = ", ".join(f"{name} = ?" for name, _ in columns[1:])
+    connection.ensure_connection()
+    raw: Any = connection.connection
+    raw.executemany(f"UPDATE {table} SET {sets} WHERE {key} = ?", [(*row[1:], row[0]) for row in rows])
+
+
+# -- traces, ledgers, intents
+
+_TRACE_LIST = ", ".join(name for name, _ in TRACE_COLUMNS)
+
+
+def lock_traces(ids: Iterable[str]) -> list[Row]:
+    """(id, *TRACE_COLUMNS) of those that exist, locked in order of number.
+
+    A statement of its own: one that waits for a lock goes on with its old
+    snapshot, and two last children would each miss the other.
+    """
+    if is_postgres():
+        return run(
+            f"SELECT id, {_TRACE_LIST} FROM instances_trace WHERE id = ANY(%s::text[])"
+            " ORDER BY number FOR NO KEY UPDATE",
+            [_text(ids)],
+        )
+    return run(
+        f"SELECT id, {_TRACE_LIST} FROM instances_trace WHERE id IN (SELECT value FROM json_each(%s))"
+        " ORDER BY number",
+        [orjson.dumps(list(ids)).decode()],
+    )
+
+
+def lock_numbers(numbers: Iterable[int]) -> list[Row]:
+    source, param = keys_of(numbers)
+    lock = "FOR NO KEY UPDATE OF instances_trace" if is_postgres() else ""
+    return run(
+        f"SELECT id, {_TRACE_LIST} FROM instances_trace JOIN {source} ON number = w.key ORDER BY number {lock}",
+        [param],
+    )
+
+
+def make_traces(ids: Iterable[str], now_ms: int) -> None:
+    """Trace and ledger rows for ids that are new; sorted, so that two makers never wait crosswise."""
+    rows = [(id, now_ms, now_ms) for id in sorted(ids)]
+    defaults = (
+        "status, seq, shape_seq, numbered_seq, shape_ms, next_n, pending, running, success, failed,"
+        " cancelled, skipped, name, job_id, started_by, start_digest"
+    )
+    zeros = "1, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, '', '', '', ''"
+    for row in rows:
+        run(
+            f"INSERT INTO instances_trace (id, created_ms, updated_ms, {defaults})"
+            f" VALUES (%s, %s, %s, {zeros}) ON CONFLICT (id) DO NOTHING",
+            row,
+        )
+    lock_and_ledger = [id for id, _, _ in rows]
+    numbers = [
+        row[1]
+        for row in run(
+            f"SELECT id, number FROM instances_trace WHERE id {_among(lock_and_ledger)[0]}",
+            _among(lock_and_ledger)[1],
+        )
+    ]
+    insert(
+        "instances_intentledger",
+        (("trace", "bigint"), ("last_number", "bigint"), ("expiring", "bool")),
+        [(number, 0, False) for number in numbers],
+        "ON CONFLICT (trace) DO NOTHING",
+    )
+
+
+def _among(ids: Sequence[str]) -> tuple[str, list[Any]]:
+    if is_postgres():
+        return "= ANY(%s::text[])", [_text(ids)]
+    return "IN (SELECT value FROM json_each(%s))", [orjson.dumps(ids).decode()]
+
+
+def share_ledgers(numbers: Iterable[int]) -> None:
+    """Let no control commit until this transaction has: so no child escapes a CANCEL."""
+    if is_postgres():
+        run(
+            "SELECT trace FROM instances_intentledger WHERE trace = ANY(%s::bigint[]) ORDER BY trace FOR SHARE",
+            [_plain(numbers)],
+        )
+
+
+def intents_of(numbers: Iterable[int]) -> list[Row]:
+    """(trace, target, action, number, control_id, cancel_seq, cancel_ms)."""
+    source, param = keys_of(numbers)
+    return run(
+        "SELECT i.trace, i.target, i.action, i.number, i.control_id, i.cancel_seq, i.cancel_ms"
+        f" FROM {source} JOIN instances_intent i ON i.trace = w.key",
+        [param],
+    )
+
+
+def write_traces(rows: Sequence[Row]) -> None:
+    update("instances_trace", "number", TRACE_COLUMNS, rows)
+
+
+# -- tasks
+
+
+def tasks_by_id(pairs: Iterable[tuple[int, str]]) -> list[Row]:
+    source, params = pairs_of(pairs)
+    return run(
+        f"SELECT {_TASK_LIST} FROM {source} JOIN {TASK} t ON t.tree_id = w.tree AND t.id = w.name", params
+    )
+
+
+def tasks_by_key(keys: Iterable[int]) -> list[Row]:
+    source, param = keys_of(keys)
+    return run(f"SELECT {_TASK_LIST} FROM {source} JOIN {TASK} t ON t.pk = w.key", [param])
+
+
+def ancestors_of(parents: Iterable[int]) -> list[Row]:
+    """The named tasks and everything above them, in one recursive statement."""
+    source, param = keys_of(parents)
+    return run(
+        f"WITH RECURSIVE up(key) AS (SELECT w.key FROM {source} UNION"
+        f" SELECT p.parent_id FROM up JOIN {TASK} p ON p.pk = up.key WHERE p.parent_id IS NOT NULL)"
+        f" SELECT {_TASK_LIST} FROM up JOIN {TASK} t ON t.pk = up.key",
+        [param],
+    )
+
+
+def below(keys: Iterable[int]) -> list[Row]:
+    """Everything below the named tasks, themselves excluded."""
+    source, param = keys_of(keys)
+    return run(
+        f"WITH RECURSIVE down(key) AS (SELECT c.pk FROM {source} JOIN {TASK} c ON c.parent_id = w.key UNION"
+        f" SELECT c.pk FROM down JOIN {TASK} c ON c.parent_id = down.key)"
+        f" SELECT {_TASK_LIST} FROM down JOIN {TASK} t ON t.pk = down.key",
+        [param],
+    )
+
+
+def open_below(key: int) -> list[int]:
+    """Keys of the open tasks at and below one task."""
+    return [
+        row[0]
+        for row in run(
+            f"WITH RECURSIVE down(key) AS (SELECT %s UNION SELECT c.pk FROM down JOIN {TASK} c"
+            f" ON c.parent_id = down.key) SELECT t.pk FROM down JOIN {TASK} t ON t.pk = down.key"
+            " WHERE t.status IN (0, 1) ORDER BY t.pk".replace("SELECT %s UNION", _first_key()),
+            [key],
+        )
+    ]
+
+
+def _first_key() -> str:
+    return "SELECT %s::bigint UNION" if is_postgres() else "SELECT %s UNION"
+
+
+def open_in(tree: int) -> list[int]:
+    low, high = tree << 32, (tree + 1) << 32
+    return [
+        row[0]
+        for row in run(
+            f"SELECT pk FROM {TASK} WHERE pk >= %s AND pk < %s AND status IN (0, 1) ORDER BY pk", [low, high]
+        )
+    ]
+
+
+def spans_of(parents: Iterable[int], without: Iterable[int]) -> list[Row]:
+    """(parent, is GROUP_AGG, earliest start, latest finish) over stored children but ``without``."""
+    source, param = keys_of(parents)
+    skipped = list(without)
+    if is_postgres():
+        but, params = "AND t.pk <> ALL(%s::bigint[])", [param, _plain(skipped)]
+    else:
+        but, params = (
+            "AND t.pk NOT IN (SELECT value FROM json_each(%s))",
+            [param, orjson.dumps(skipped).decode()],
+        )
+    return run(
+        f"SELECT t.parent_id, t.kind = 1, min(t.started_ms), max(t.finished_ms) FROM {source}"
+        f" JOIN {TASK} t ON t.parent_id = w.key WHERE true {but} GROUP BY t.parent_id, t.kind = 1",
+        params,
+    )
+
+
+def insert_tasks(rows: Sequence[Row]) -> None:
+    columns = (*TASK_COLUMNS, *((name, "int") for name in UNNUMBERED))
+    insert(TASK, columns, [(*row, 0, 0, 0) for row in rows])
+
+
+_AT = {name: i for i, (name, _) in enumerate(TASK_COLUMNS)}
+_KINDS = dict(TASK_COLUMNS)
+
+
+def update_tasks(rows: Sequence[Row], *, shape: bool) -> None:
+    """``rows`` are whole ``Node.row`` s; ``shape`` writes where they hang and what they are, too."""
+    names = ["pk", *STATE, *(SHAPE if shape else ())]
+    at = [_AT[name] for name in names]
+    update(TASK, "pk", [(name, _KINDS[name]) for name in names], [tuple(row[i] for i in at) for row in rows])
+
+
+def insert_bodies(rows: Sequence[Row]) -> None:
+    insert("instances_taskbody", BODY_COLUMNS, rows, "ON CONFLICT (task) DO NOTHING")
+
+
+def say(rows: Sequence[Row]) -> None:
+    """Upsert texts: None leaves what stands, "" clears it."""
+    keep = ", ".join(
+        f"{name} = NULLIF(COALESCE(excluded.{name}, s.{name}), '')" for name, _ in SAID_COLUMNS[1:]
+    )
+    table = "instances_tasksaid AS s"
+    insert(table, SAID_COLUMNS, rows, f"ON CONFLICT (task) DO UPDATE SET {keep}")
+
+
+# -- events
+
+
+def known_events(pairs: Iterable[tuple[int, str]]) -> list[Row]:
+    """(trace, event_id, task, parent_id, kind, actor_type, payload, timestamp_ms) of those that are stored."""
+    source, params = pairs_of(pairs)
+    return run(
+        "SELECT e.trace, e.event_id, e.task, e.parent_id, e.kind, e.actor_type, e.payload, e.timestamp_ms"
+        f" FROM {source} JOIN instances_event e ON e.trace = w.tree AND e.event_id = w.name",
+        params,
+    )
+
+
+def insert_events(rows: Sequence[Row]) -> None:
+    """Append to the log. The caller has asked, under the trace's lock, which ids are new;
+    the primary key holds if a path forgot to."""
+    insert("instances_event", EVENT_COLUMNS, rows)
+
+
+def reports_of(keys: Iterable[int]) -> list[Row]:
+    """(task, event_id, kind, timestamp_ms, parent_id, actor_type, payload) of every report of an actor."""
+    source, param = keys_of(keys)
+    return run(
+        "SELECT e.task, e.event_id, e.kind, e.timestamp_ms, e.parent_id, e.actor_type, e.payload"
+        f" FROM {source} JOIN instances_event e ON e.task = w.key WHERE e.origin = 0",
+        [param],
+    )
+
+
+# -- deadlines
+
+
+def add_deadlines(rows: Sequence[Row]) -> None:
+    columns = (("task", "bigint"), ("trace", "bigint"), ("kind", "smallint"), ("due_ms", "bigint"))
+    insert("instances_deadline", columns, rows, "ON CONFLICT (task, kind) DO NOTHING")
+
+
+def due_deadlines(now_ms: int, limit: int) -> list[Row]:
+    """(id, task, trace, kind) that are due, earliest first."""
+    return run(
+        "SELECT id, task, trace, kind FROM instances_deadline WHERE due_ms <= %s ORDER BY due_ms LIMIT %s",
+        [now_ms, limit],
+    )
+
+
+def deadlines_of(keys: Iterable[int]) -> set[int]:
+    source, param = keys_of(keys)
+    return {
+        row[0]
+        for row in run(
+            f"SELECT d.task FROM {source} JOIN instances_deadline d ON d.task = w.key AND d.kind = 0", [param]
+        )
+    }
+
+
+def drop_deadlines(ids: Iterable[int]) -> None:
+    source, param = keys_of(ids)
+    run(f"DELETE FROM instances_deadline WHERE id IN (SELECT w.key FROM {source})", [param])
+
+
+def add_labels(number: int, labels: dict[str, str]) -> None:
+    insert(
+        "instances_tracelabel",
+        (("trace_id", "bigint"), ("key", "text"), ("value", "text")),
+        [(number, key, value) for key, value in labels.items()],
+        "ON CONFLICT (trace_id, key) DO NOTHING",
+    )

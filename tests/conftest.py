@@ -36,7 +36,7 @@ def empty_tables(_case: TransactionTestCase) -> None:
                 cursor.execute(f"DELETE FROM {connection.ops.quote_name(table)}")
 
 
-TransactionTestCase._fixture_teardown = empty_tables  # type: ignore[method-assign]
+setattr(TransactionTestCase, "_fixture_teardown", empty_tables)  # noqa: B010  (the stubs do not know it)
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +61,7 @@ def valkey_server() -> Iterator[servers.Valkey]:
 
 @pytest.fixture(autouse=True)
 def valkey(valkey_server: servers.Valkey) -> servers.Valkey:
-    """The suite's Valkey, running and empty; ``stop()``, ``start()``, ``freeze()`` and ``thaw()`` it at will."""
+    """The suite's Valkey, running and empty; ``stop()``, ``start()``, ``freeze()``, ``thaw()`` it at will."""
     from tower import redis
 
     valkey_server.start()
@@ -79,7 +79,7 @@ def live_tower() -> Iterator[servers.Tower]:
 
 @pytest.fixture
 def a_tower() -> Iterator[Callable[..., servers.Tower]]:
-    """Makes towers of this test alone, not started yet: ``a_tower("--demo", TOWER_SWEEP_SEC="2").start()``."""
+    """Makes towers of this test alone, not started yet: ``a_tower("--demo", DEBUG="1").start()``."""
     made: list[servers.Tower] = []
 
     def make(*args: str, **environment: str) -> servers.Tower:

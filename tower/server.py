@@ -1,0 +1,222 @@
+"""daphne with the limits that it lacks: it takes in a body of any size, at any pace, before our code runs.
+
+Importing this installs Twisted's asyncio reactor: only the process that serves does so.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import daphne.server  # first: it installs the reactor
+from daphne.http_protocol import HTTPFactory, WebRequest
+from daphne.server import Server
+from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
+from django.conf import settings
+from twisted.internet import reactor as installed
+from twisted.logger import globalLogBeginner
+
+from tower import metrics
+from tower.errors import TowerError
+
+#: Twisted's type says module.
+reactor: Any = installed
+log = logging.getLogger("tower.server")
+
+#: After a refusal the sender may still be writing; a close with unread bytes is a reset, and eats the answer.
+LINGER_SECONDS = 2.0
+#: What a signal finds under way may end; the supervisor kills after that.
+LEAVE_SECONDS = 7.0
+GOING_AWAY = 1001
+
+PHRASES = {400: b"Bad Request", 408: b"Request Timeout", 413: b"Content Too Large"}
+
+
+class LimitedRequest(WebRequest):
+    """Ends at ``TOWER_MAX_BODY_BYTES``, declared or counted, and at ``TOWER_REQUEST_TIMEOUT``."""
+
+    def __init__(self, channel: Any, queued: Any = False) -> None:
+        # Twisted would parse forms by itself, into memory and without a limit of its own.
+        super().__init__(channel, queued, parsePOSTFormSubmission=False)
+        self.refused = False
+        self._received = 0
+        self._clock = reactor.callLater(settings.TOWER_REQUEST_TIMEOUT, self._too_slow)
+
+    # -- Twisted's steps
+
+    def gotLength(self, length: int | None) -> None:
+        super().gotLength(length)
+        if length is not None and length > settings.TOWER_MAX_BODY_BYTES:
+            self._too_large()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self.refused:
+            return
+        self._received += len(data)
+        if self._received > settings.TOWER_MAX_BODY_BYTES:
+            self._too_large()
+        else:
+            super().handleContentChunk(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        self._stop_clock()
+        if not self.refused:
+            super().requestReceived(command, path, version)
+
+    def connectionLost(self, reason: Any) -> None:
+        self._stop_clock()
+        super().connectionLost(reason)
+
+    # -- refusals
+
+    def _too_large(self) -> None:
+        limit = settings.TOWER_MAX_BODY_BYTES
+        self.refuse(
+            TowerError(
+                f"A body has at most {limit} bytes.", code="body_too_large", http_status=413, limit=limit
+            )
+        )
+
+    def _too_slow(self) -> None:
+        seconds = settings.TOWER_REQUEST_TIMEOUT
+        self.refuse(
+            TowerError(
+                f"A request must arrive within {seconds} s.",
+                code="request_timeout",
+                http_status=408,
+                seconds=seconds,
+            )
+        )
+
+    def refuse(self, error: TowerError) -> None:
+        """Answer although the request is not complete, read no more of it into memory, and close."""
+        self.refused = True
+        self._stop_clock()
+        self.content.close() if self.content else None
+        # The channel would say "100 Continue" behind this answer.
+        self.requestHeaders.removeHeader(b"Expect")
+        channel = self.channel
+        for receiver in ("dataReceived", "rawDataReceived", "lineReceived"):
+            setattr(channel, receiver, discard)
+        channel.setTimeout(None)
+        channel.transport.write(complete_answer(error))
+        half_close = getattr(channel.transport, "loseWriteConnection", None)
+        if half_close is not None:
+            half_close()
+        reactor.callLater(LINGER_SECONDS, channel.transport.loseConnection)
+        metrics.REJECTED.labels(error.code).inc()
+        metrics.HTTP_REQUESTS.labels("", "", str(error.http_status)).inc()
+        log.info("http_refused", extra={"status": error.http_status, "code": error.code})
+
+    def basic_error(self, status: int, status_text: bytes, body: str) -> None:
+        code = "internal" if status >= 500 else "bad_request"
+        message = "Something went wrong here." if status >= 500 else body
+        answer = envelope(TowerError(message, code=code, http_status=status))
+        headers = [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(answer))]
+        self.handle_reply({"type": "http.response.start", "status": status, "headers": headers})
+        self.handle_reply({"type": "http.response.body", "body": answer})
+
+    def _stop_clock(self) -> None:
+        if self._clock.active():
+            self._clock.cancel()
+
+
+def discard(_data: bytes) -> None:
+    pass
+
+
+def envelope(error: TowerError) -> bytes:
+    import orjson
+
+    return orjson.dumps({"error": error.as_json()})
+
+
+def complete_answer(error: TowerError) -> bytes:
+    body = envelope(error)
+    return (
+        b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+        b"Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+        % (error.http_status, PHRASES[error.http_status], len(body))
+    ) + body
+
+
+class Factory(HTTPFactory):
+    def buildProtocol(self, addr: Any) -> Any:
+        protocol = super().buildProtocol(addr)
+        protocol.requestFactory = LimitedRequest
+        return protocol
+
+
+class TowerServer(Server):
+    """Serves on a socket that was bound before and outlives it; a signal lets what runs finish."""
+
+    def __init__(self, application: Any, listening: socket.socket, ready: Callable[[], None]) -> None:
+        super().__init__(
+            application,
+            endpoints=[listening],
+            signal_handlers=False,
+            server_name="",
+            websocket_max_message_size=settings.TOWER_WS_MAX_MESSAGE_IN,
+            websocket_max_frame_size=settings.TOWER_WS_MAX_MESSAGE_IN,
+        )
+        self.listening = listening
+        self.ready = ready
+        self.ports: list[Any] = []
+        self.leaving = False
+
+    def run(self) -> None:
+        """daphne's own, but for the factory, the socket and the signals."""
+        self.connections: dict[Any, dict[str, Any]] = {}
+        self.http_factory = Factory(self)
+        self.ws_factory = WebSocketFactory(self, server=self.server_name)
+        self.ws_factory.setProtocolOptions(
+            autoPingTimeout=self.ping_timeout,
+            allowNullOrigin=True,  # origins are judged by instances.routing
+            openHandshakeTimeout=self.websocket_handshake_timeout,
+            maxMessagePayloadSize=self.websocket_max_message_size,
+            maxFramePayloadSize=self.websocket_max_frame_size,
+        )
+        observer: Any = nobody
+        globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
+        reactor.callLater(1, self.application_checker)
+        reactor.callLater(2, self.timeout_checker)
+        port = reactor.adoptStreamPort(self.listening.fileno(), self.listening.family, self.http_factory)
+        self.ports.append(port)
+        daphne.server.asyncio.set_event_loop(reactor._asyncioEventloop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: reactor.callFromThread(self.leave))
+        reactor.callWhenRunning(self.ready)
+        reactor.run(installSignalHandlers=False)
+
+    def leave(self) -> None:
+        """Take no new connection, let requests end, tell sockets to come again; the second time at once."""
+        if self.leaving:
+            reactor.stop()
+            return
+        self.leaving = True
+        for port in self.ports:
+            port.stopListening()
+        for protocol in list(self.connections):
+            if isinstance(protocol, WebSocketProtocol) and protocol.state == protocol.STATE_OPEN:
+                protocol.serverClose(code=GOING_AWAY)
+        self._stop_when_idle(reactor.seconds() + LEAVE_SECONDS)
+
+    def _stop_when_idle(self, deadline: float) -> None:
+        if not self._busy() or reactor.seconds() > deadline:
+            reactor.stop()
+        else:
+            reactor.callLater(0.05, self._stop_when_idle, deadline)
+
+    def _busy(self) -> bool:
+        return any(
+            "application_instance" in details and not details["application_instance"].done()
+            for protocol, details in self.connections.items()
+            if isinstance(protocol, WebRequest)
+        )
+
+
+def nobody(_event: Any) -> None:
+    """Listens to Twisted's own log: what matters of it reaches ours as exceptions."""

@@ -101,6 +101,20 @@ MIDDLEWARE = [
     "tower.middleware.Access",
 ]
 
+REST_FRAMEWORK = {
+    "DEFAULT_SCHEMA_CLASS": "tower.openapi.TowerSchema",
+    "URL_FORMAT_OVERRIDE": None,  # ?format= is an unknown parameter like any other
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Command Tower",
+    "DESCRIPTION": "Register trees of tasks, report what becomes of them, read them, control them.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "POSTPROCESSING_HOOKS": ["tower.openapi.complete"],
+}
+
 ROOT_URLCONF = "tower.urls"
 ASGI_APPLICATION = "tower.asgi.application"
 
@@ -186,7 +200,7 @@ REDIS_URL = os.environ.get("REDIS_URL", "")  # empty: the embedded Valkey that `
 TOWER_VALKEY_FSYNC = os.environ.get("TOWER_VALKEY_FSYNC") or "everysec"  # a power cut loses a second of the stream
 if TOWER_VALKEY_FSYNC not in {"everysec", "always"}:
     sys.exit(f"TOWER_VALKEY_FSYNC must be everysec or always, not {TOWER_VALKEY_FSYNC!r}.")
-CHANNEL_LAYERS = {"default": {"BACKEND": "instances.live.Layer"}}  # the Redis above, found when first used
+CHANNEL_LAYERS = {"default": {"BACKEND": "tower.channel_layer.ChannelLayer"}}  # the Redis above, found when first used
 #: Origins besides the request's own from which a browser may open a live socket, separated by commas.
 TOWER_ORIGINS = [o.strip().rstrip("/") for o in os.environ.get("TOWER_ORIGINS", "").split(",") if o.strip()]
 

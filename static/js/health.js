@@ -1,10 +1,10 @@
 // Asks for the cards again and writes what changed. The words are the server's.
-import { when } from "./marks.js";
+import { paintTime } from "./marks.js";
 
 const tiles = document.getElementById("tiles");
 const marks = document.getElementById("marks").content;
 const asked = document.getElementById("asked");
-const words = asked.querySelector("[data-as-of]");
+const at = asked.querySelector("time");
 
 function write(part, text) {
   if (part.textContent !== text) part.textContent = text;
@@ -28,10 +28,10 @@ async function ask() {
     const answer = await fetch(tiles.dataset.source, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(8000) });
     if (answer.redirected || answer.status === 401 || answer.status === 403) return location.reload(); // signed out meanwhile
     if (!answer.ok) throw new Error(String(answer.status));
-    const { in_short: inShort, cards, as_of: asOf } = await answer.json();
+    const { in_short: inShort, cards, at_ms: atMs } = await answer.json();
     if (!cards.every(paint) || cards.length !== tiles.children.length) return location.reload();
     write(document.getElementById("in-short"), inShort);
-    write(words, words.dataset.asOf.replace("%s", when(asOf)));
+    paintTime(at, atMs);
     told(true);
   } catch {
     told(false);

@@ -1,0 +1,184 @@
+// Keeps the rows and the badges of the list true. A status never moves a row; new runs wait for the reader.
+import { keepOpen } from "./live-socket.js";
+import { count, done, paintStack, paintTime, span, total } from "./marks.js";
+import { now } from "./shell.js";
+import { announce, badge } from "./voice.js";
+
+const OPEN = new Set(["PENDING", "RUNNING"]);
+const list = document.querySelector("[data-runs]");
+const rows = list.querySelector("[data-rows]");
+const bar = list.querySelector("[data-newrows]");
+const fresh = new Set(); // ids of runs that began after this page was drawn
+const wanted = new Set(); // those among them that the reader asked to see
+const MOST_COUNTED = 10_000, MOST_WATCHED = 500, MOST_IN_PLACE = 100;
+
+const piece = (id, selector) => document.getElementById(id).content.querySelector(selector).cloneNode(true);
+const rowOf = (id) => rows?.querySelector(`[data-trace="${CSS.escape(id)}"]`);
+
+function write(part, text) {
+  if (part.textContent !== text) part.textContent = text;
+}
+
+/** As instances.runs.sub */
+function sub(run) {
+  const version = run.job_version == null ? null : `v${run.job_version}`;
+  return [run.job_id, version, run.trace_id].filter((part) => part && part !== run.name).join(" · ");
+}
+
+/** As instances.runs.needs_of: [key, number] */
+function needsOf(run) {
+  const found = [];
+  for (const [action, key] of run.open ? [["CANCEL", "cancel"], ["PAUSE", "pause"]] : []) {
+    const intents = run.intents.filter((intent) => intent.action === action);
+    if (intents.some((intent) => intent.task_id === null)) found.push([key, 0]);
+    else if (intents.length) found.push([`${key}_in`, 0]);
+  }
+  if (run.counts.FAILED) found.push(["failed", run.counts.FAILED]);
+  return found;
+}
+
+/** Write a summary into its row; an older one than the row shows is late and changes nothing. */
+export function paint(row, run) {
+  if (run.seq < Number(row.dataset.seq)) return;
+  row.dataset.trace = run.trace_id;
+  row.dataset.seq = run.seq;
+  paintName(row, run);
+  paintWord(row, run);
+  paintStack(row.querySelector(".stack"), run.counts);
+  write(row.querySelector("[data-done]"), `${count(done(run.counts))} / ${count(total(run.counts))}`);
+  paintSpan(row, run);
+  paintNeeds(row.querySelector(".by"), run);
+}
+
+function paintName(row, run) {
+  const link = row.querySelector(".n a");
+  link.href = `/traces/${encodeURIComponent(run.trace_id)}/`;
+  write(link.firstElementChild, run.name);
+  write(row.querySelector(".n small"), sub(run));
+}
+
+function paintWord(row, run) {
+  if (row.dataset.status !== run.status || !row.querySelector(".word")) {
+    row.dataset.status = run.status;
+    row.querySelector("[data-word]").replaceChildren(piece("run-words", `[data-status=${run.status}]`));
+  }
+  const known = OPEN.has(run.status) && run.progress != null;
+  write(row.querySelector("[data-progress]"), known ? `${Math.floor(run.progress)} %` : "");
+  row.querySelector("[data-tally]").textContent = tally(run.counts);
+  row.querySelector(".stack").title = tally(run.counts);
+}
+
+/** 312 success, 41 running, as tower.marks.in_words; the words are those of the page. */
+function tally(counts) {
+  const word = (status) => document.getElementById("run-words").content.querySelector(`[data-status=${status}] b`).textContent;
+  return ["SUCCESS", "RUNNING", "FAILED", "CANCELLED", "SKIPPED", "PENDING"]
+    .filter((status) => counts[status])
+    .map((status) => `${count(counts[status])} ${word(status).toLowerCase()}`)
+    .join(", ");
+}
+
+function paintSpan(row, run) {
+  const started = run.started_at && Date.parse(run.started_at);
+  const finished = run.finished_at && Date.parse(run.finished_at);
+  const ticks = OPEN.has(run.status) && started != null;
+  paintTime(row.querySelector("time"), started);
+  const took = row.querySelector(".took");
+  if (ticks) took.dataset.since = started;
+  else delete took.dataset.since;
+  const end = ticks ? now() : finished;
+  write(took, started == null || end == null ? "—" : span(end - started));
+}
+
+function paintNeeds(cell, run) {
+  const needs = needsOf(run);
+  const key = JSON.stringify(needs);
+  if (cell.dataset.key === key) return;
+  cell.dataset.key = key;
+  if (!needs.length) {
+    const by = document.createElement("span");
+    by.textContent = run.started_by ?? "";
+    return cell.replaceChildren(by);
+  }
+  cell.replaceChildren(...needs.map(([name, n]) => {
+    const tag = piece("run-needs", `[data-need=${name}]`);
+    const number = tag.querySelector("[data-n]");
+    if (number) number.textContent = count(n);
+    return tag;
+  }));
+}
+
+/** New runs wait behind one line above the list, so that nothing moves under the pointer. */
+function offer(ids) {
+  for (const id of ids) if (!rowOf(id)) fresh.add(id);
+  if (!fresh.size || list.dataset.first !== "true") return;
+  const label = bar.firstElementChild;
+  write(label, (fresh.size === 1 ? label.dataset.one : label.dataset.many).replace("{n}", count(fresh.size)));
+  if (bar.hidden) announce(label.textContent);
+  bar.hidden = false;
+}
+
+/** In place where the list shows everything; of a filtered one only the server knows which of them belong. */
+bar?.addEventListener("click", (event) => {
+  if (!rows || list.dataset.filtered === "true" || fresh.size > MOST_IN_PLACE) return;
+  event.preventDefault();
+  for (const id of fresh) wanted.add(id);
+  fresh.clear();
+  bar.hidden = true;
+  watch();
+});
+
+function insert(summaries) {
+  const newest = summaries.filter((run) => wanted.delete(run.trace_id) && !rowOf(run.trace_id));
+  newest.sort((a, b) => b.created_at.localeCompare(a.created_at));
+  rows.prepend(...newest.map(newRow));
+  rows.querySelector("a")?.focus({ preventScroll: true });
+}
+
+function newRow(run) {
+  const row = piece("run-row", ".row");
+  row.dataset.seq = -1;
+  row.dataset.fresh = "";
+  paint(row, run);
+  return row;
+}
+
+function paintCounts(counts) {
+  for (const tab of document.querySelectorAll("[data-segment]")) {
+    const n = counts[tab.dataset.segment];
+    if (n === undefined) continue;
+    write(tab.querySelector("em"), n > MOST_COUNTED ? `${count(MOST_COUNTED)}+` : count(n));
+    tab.classList.toggle("alert", tab.dataset.segment === "attention" && n > 0);
+  }
+}
+
+const takes = {
+  runs(frame) {
+    // The page said that there is no run at all; now there is one, and the server draws the list.
+    if ("none" in list.dataset && total(frame.counts ?? {})) return location.reload();
+    if (frame.segments) paintCounts(frame.segments);
+    if (!rows) return;
+    for (const run of frame.rows ?? []) {
+      const row = rowOf(run.trace_id);
+      if (row) paint(row, run);
+    }
+    if (wanted.size) insert(frame.rows ?? []);
+    offer((frame.new ?? []).filter((id) => !wanted.has(id)));
+  },
+};
+
+const view = () => ({
+  v: 1,
+  op: "sub",
+  traces: [...[...(rows?.children ?? [])].map((row) => row.dataset.trace), ...wanted].slice(0, MOST_WATCHED),
+});
+const watch = () => line.send(view());
+
+const line = keepOpen(list.dataset.socket, {
+  hello: view,
+  onFrame: (frame) => takes[frame.op]?.(frame),
+  onState(state, code) {
+    badge(state);
+    list.dataset.live = state;
+    if (code === 4401) location.reload(); // to the sign-in, and back here
+  },
+});

@@ -24,6 +24,7 @@ from controls.store import CommandStore, Delivery, StoreAway, store
 from instances import live, writer
 from instances.intents import CANCEL, InForce
 from instances.models import Intent, IntentLedger, Trace
+from tower import metrics
 from tower.errors import Conflict, NotFound, TowerError
 from tower.marks import iso
 from tower.schemas import ACTIONS, ControlAction
@@ -108,6 +109,8 @@ def issue(
         )
     )
     record, created = _recorded(asked)
+    if created:
+        metrics.CONTROLS.labels(action.value, record.outcome).inc()
     if record.outcome != Outcome.TAKEN:
         raise ControlRefused(record)
     if created:
@@ -252,7 +255,9 @@ def _deliver(record: ControlRecord) -> None:
     except StoreAway as error:
         log.warning("control_undelivered", extra={"trace_id": record.trace_id, "error": str(error)})
         return
-    record.delivered_ms = record.created_ms + int((time.monotonic() - started) * 1000)
+    took = time.monotonic() - started
+    metrics.CONTROL_DELIVERY_SECONDS.observe(took)
+    record.delivered_ms = record.created_ms + int(took * 1000)
     try:
         writer.in_turn(lambda: mark_delivered([record], record.delivered_ms or 0))
     except (DatabaseError, TowerError):

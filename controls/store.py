@@ -85,8 +85,8 @@ class CommandStore(Protocol):
     def put(self, delivery: Delivery) -> bool:
         """Write and publish, unless a newer control or a CANCEL stands there. False: nothing was to do."""
 
-    def put_all(self, deliveries: Sequence[Delivery]) -> int:
-        """``put`` each in one round trip; how many were written."""
+    def put_all(self, deliveries: Sequence[Delivery]) -> list[bool]:
+        """``put`` each in one round trip; whether the store now holds it, or something later."""
 
     def along(self, trace_id: str, path: Sequence[str]) -> list[ControlAction | None]:
         """What stands at each place of a path, as an actor reads it."""
@@ -115,12 +115,12 @@ class RedisStore:
         with _away():
             return bool(self._put(keys=[key(delivery.trace_id)], args=_words(delivery)))
 
-    def put_all(self, deliveries: Sequence[Delivery]) -> int:
+    def put_all(self, deliveries: Sequence[Delivery]) -> list[bool]:
         with _away(), self._client.pipeline(transaction=False) as pipe:
             for delivery in deliveries:
                 # The text and not its digest: an emptied Redis does not know the digest.
                 pipe.eval(PUT, 1, key(delivery.trace_id), *_words(delivery))
-            return sum(pipe.execute())
+            return [_holds(result) for result in pipe.execute(raise_on_error=False)]
 
     def along(self, trace_id: str, path: Sequence[str]) -> list[ControlAction | None]:
         with _away():
@@ -137,7 +137,8 @@ class RedisStore:
             if not self._client.set(RESTORING, token, nx=True, px=RESTORING_MS):
                 return False
         for chunk in _chunks(deliveries):
-            self.put_all(chunk)
+            if not all(self.put_all(chunk)):
+                return False
             with _away():
                 if not self._still_ours(keys=[RESTORING], args=[token, RESTORING_MS]):
                     return False
@@ -184,8 +185,10 @@ class MemoryStore:
         self.published.append((key(delivery.trace_id), delivery.event))
         return True
 
-    def put_all(self, deliveries: Sequence[Delivery]) -> int:
-        return sum(self.put(delivery) for delivery in deliveries)
+    def put_all(self, deliveries: Sequence[Delivery]) -> list[bool]:
+        for delivery in deliveries:
+            self.put(delivery)
+        return [True] * len(deliveries)
 
     def along(self, trace_id: str, path: Sequence[str]) -> list[ControlAction | None]:
         self._answer()
@@ -240,6 +243,15 @@ def store() -> CommandStore:
 
 def _words(delivery: Delivery) -> list[str | int]:
     return [field(delivery.target), delivery.action.value, delivery.number, delivery.event]
+
+
+def _holds(result: object) -> bool:
+    """A key that somebody else has taken for something else must not hold up the others."""
+    if not isinstance(result, Exception):
+        return True
+    if isinstance(result, redis.ResponseError) and "WRONGTYPE" in str(result):
+        return False
+    raise result
 
 
 def _chunks(deliveries: Iterable[Delivery]) -> Iterator[list[Delivery]]:

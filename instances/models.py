@@ -205,6 +205,16 @@ class IntentLedger(models.Model):
     #: The Redis keys of this trace carry an expiry, since it has ended.
     expiring = models.BooleanField(default=False)
 
+    class Meta:
+        # Traces whose commands Redis keeps for good: those under way, and those that have just ended.
+        indexes = [
+            models.Index(
+                fields=["trace"],
+                name="ledger_kept",
+                condition=models.Q(expiring=False, last_number__gt=0),
+            )
+        ]
+
 
 class Intent(models.Model):
     """The control that stands at one place of a tree; ``target`` is a task id, or "" for the whole tree."""

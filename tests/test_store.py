@@ -135,9 +135,10 @@ def test_a_repeated_cancel_is_told_again(at):
 def test_many_are_put_at_once(at):
     several = [control(PAUSE, 1), control(RUN, 2), control(PAUSE, 1), control(CANCEL, 3, "a")]
 
-    written = at.store.put_all(several)
+    held = at.store.put_all(several)
 
-    assert written == 3
+    assert held == [True, True, True, True]
+    assert [event["id"] for event in at.heard()] == ["c1", "c2", "c3"]
     assert at.store.along("T", ["", "a"]) == [RUN, CANCEL]
 
 
@@ -244,3 +245,11 @@ def test_the_layout_in_redis_is_the_contracts():
         "task-1": "CANCEL",
         "#task-1": "8",
     }
+
+
+def test_a_key_that_somebody_took_for_something_else_holds_up_no_other():
+    redis.client().set("cmd:instance:T", "mine")
+
+    held = RedisStore(redis.client()).put_all([control(PAUSE, 1), control(PAUSE, 1, trace_id="other")])
+
+    assert held == [False, True]

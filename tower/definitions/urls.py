@@ -1,6 +1,15 @@
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-api_patterns: list[URLPattern] = []
-page_patterns: list[URLPattern] = []
+from tower.definitions import api, pages
+
+api_patterns: list[URLPattern] = [
+    path("definitions/", api.Definitions.as_view(), name="definitions"),
+    path("definitions/<str:id>/", api.Definition.as_view(), name="definition"),
+]
+page_patterns: list[URLPattern] = [
+    path("definitions/", pages.definitions, name="definitions"),
+    path("definitions/<str:id>/", pages.definition, name="definition"),
+    path("definitions/<str:id>/start/", pages.start, name="definition-start"),
+]

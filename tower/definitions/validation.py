@@ -358,7 +358,7 @@ _TYPES = {
 
 #: The validator's own sentences repeat the value, which may have 256 KiB.
 _SAID: Mapping[str, Callable[[dict[str, Any]], str]] = {
-    "type": lambda kind: "must be " + " or ".join(_TYPES.get(name, name) for name in kind["types"]),
+    "type": lambda kind: "must be " + " or ".join(sorted((_TYPES.get(name, name) for name in kind["types"]), key="null".__eq__)),
     "enum": lambda kind: "must be one of " + _shown(kind["options"])[1:-1],
     "const": lambda kind: "must be " + _shown(kind["expected_value"]),
     "minimum": lambda kind: f"must be at least {kind['limit']}",

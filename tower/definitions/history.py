@@ -1,0 +1,186 @@
+"""What runs of a definition did, and how its versions differ: for its pages. Reads only.
+
+A page may look up at the runs; ``models``, ``rules``, ``edit`` and ``validation`` may not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Avg, Count, F, IntegerField, Max
+from django.db.models.functions import Cast
+
+from instances.models import Trace
+from tower.definitions.edit import RULES
+from tower.definitions.jsontext import pretty
+from tower.definitions.models import DefinitionVersion, TaskDefinition
+from tower.schemas import OPEN, STATUSES, TaskInstanceStatus
+
+DAY_MS = 86_400_000
+DAYS = 14
+#: The height of the strip of days, in its own units.
+STRIP = 40
+RECENT = 10
+SHOWN_VERSIONS = 20
+
+FAILED = STATUSES.index(TaskInstanceStatus.FAILED)
+SUCCESS = STATUSES.index(TaskInstanceStatus.SUCCESS)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as one line shows it."""
+
+    id: str
+    name: str
+    status: TaskInstanceStatus
+    created_ms: int
+    took_ms: int | None
+
+
+def _run(trace: Trace) -> Run:
+    ended = trace.started_ms is not None and trace.finished_ms is not None
+    took = trace.finished_ms - trace.started_ms if ended else None
+    return Run(trace.id, trace.name, STATUSES[trace.status], trace.created_ms, took)
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    count: int = 0
+    last: Run | None = None
+
+
+def runs_of(definitions: Sequence[TaskDefinition]) -> dict[str, Runs]:
+    """How many runs each has, and the last one: two queries for a page of definitions."""
+    ids = [definition.pk for definition in definitions]
+    counted = {
+        row["job_id"]: row
+        for row in Trace.objects.filter(job_id__in=ids).values("job_id").annotate(n=Count("pk"), last=Max("pk"))
+    }
+    last = Trace.objects.in_bulk([row["last"] for row in counted.values()])
+    return {id: Runs(row["n"], _run(last[row["last"]])) for id, row in counted.items() if row["last"] in last}
+
+
+def recent(definition: TaskDefinition) -> list[Run]:
+    return [_run(trace) for trace in Trace.objects.filter(job_id=definition.pk).order_by("-number")[:RECENT]]
+
+
+# -- fourteen days
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One bar: its place and heights are attributes of an SVG, since a page has no inline styles."""
+
+    start_ms: int
+    x: int
+    runs: int
+    failed: int
+    height: float
+    failed_height: float
+
+    @property
+    def y(self) -> float:
+        return STRIP - self.height
+
+
+@dataclass(frozen=True, slots=True)
+class Fortnight:
+    days: tuple[Day, ...]
+    ended: int
+    succeeded: int
+    mean_ms: int | None
+    last_failure: Run | None
+
+    @property
+    def share(self) -> float | None:
+        return 100 * self.succeeded / self.ended if self.ended else None
+
+
+def fortnight(definition: TaskDefinition, now_ms: int | None = None) -> Fortnight | None:
+    """What runs of the last days came to; None where there was no run."""
+    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    first = now_ms // DAY_MS - DAYS + 1
+    runs = Trace.objects.filter(job_id=definition.pk, created_ms__gte=first * DAY_MS)
+    day = Cast(F("created_ms") / DAY_MS, IntegerField())
+    counted = list(runs.annotate(day=day).values("day", "status").annotate(n=Count("pk")).order_by())
+    if not counted:
+        return None
+    ended = [row for row in counted if STATUSES[row["status"]] not in OPEN]
+    failure = runs.filter(status=FAILED).order_by("-number").first()
+    mean = runs.filter(status=SUCCESS).aggregate(ms=Avg(F("finished_ms") - F("started_ms")))["ms"]
+    return Fortnight(
+        days=_days(counted, first),
+        ended=sum(row["n"] for row in ended),
+        succeeded=sum(row["n"] for row in ended if row["status"] == SUCCESS),
+        mean_ms=None if mean is None else int(mean),
+        last_failure=_run(failure) if failure else None,
+    )
+
+
+def _days(counted: Iterable[Mapping[str, int]], first: int) -> tuple[Day, ...]:
+    runs, failed = [0] * DAYS, [0] * DAYS
+    for row in counted:
+        # A clock that was ahead may have written a day of tomorrow.
+        at = min(row["day"] - first, DAYS - 1)
+        runs[at] += row["n"]
+        failed[at] += row["n"] if row["status"] == FAILED else 0
+    most = max(runs)
+    return tuple(
+        Day((first + n) * DAY_MS, n * 10, runs[n], failed[n], _part(runs[n], most), _part(failed[n], most))
+        for n in range(DAYS)
+    )
+
+
+def _part(count: int, most: int) -> float:
+    # Three units at least: one failure among a thousand runs is the one worth seeing.
+    return max(3.0, round(STRIP * count / most, 1)) if count else 0.0
+
+
+# -- versions
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    label: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    row: DefinitionVersion
+    changes: tuple[Changed, ...]
+
+
+def versions(definition: TaskDefinition) -> list[Version]:
+    """The newest versions, each with what it changed of the one before."""
+    rows = list(definition.versions.order_by("-number")[: SHOWN_VERSIONS + 1])
+    pairs = zip(rows, [*rows[1:], None], strict=True)
+    return [Version(row, _changes(before, row)) for row, before in pairs][:SHOWN_VERSIONS]
+
+
+def _changes(before: DefinitionVersion | None, after: DefinitionVersion) -> tuple[Changed, ...]:
+    if before is None:
+        return ()
+    pairs = ((name, _text(getattr(before, name)), _text(getattr(after, name))) for name in RULES)
+    return tuple(
+        Changed(str(DefinitionVersion._meta.get_field(name).verbose_name), one, other)  # type: ignore[union-attr]
+        for name, one, other in pairs
+        if one != other
+    )
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "—"
+    return value if isinstance(value, str) else pretty(value)
+
+
+def changes_of(version: DefinitionVersion) -> tuple[Changed, ...]:
+    """What one version changed of the one before it."""
+    before = DefinitionVersion.objects.filter(definition=version.definition_id, number=version.number - 1).first()
+    return _changes(before, version)

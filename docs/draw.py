@@ -1,6 +1,6 @@
 """Draws the tables of the pages that the code decides: ``python -m docs.draw`` rewrites them in place.
 
-A block begins with ``<!-- draw: NAME -->`` and ends with ``<!-- end -->``; ``tests/test_docs.py`` compares them.
+A block begins with ``<!-- draw: NAME -->``, ends with ``<!-- end -->``, and is compared by a test.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ database. The protocol of the browser stands in ``docs/live.md``.
 | group | message |
 |---|---|
 | ``traces`` | ``{"type": "moved", "changes": [[number, before, seq], …]}``, one a batch; ``{"type": "asked", "number"}`` |
-| ``trace.<number>`` | ``{"type": "rows", "number", "before", "seq", "rows", "new"}``, only where somebody watches |
+| ``trace.<number>`` | ``{"type": "rows", "number", "before", "seq", "at", "rows", "new"}``, only where somebody watches |
 | ``watchers`` | ``{"type": "watch", "numbers": […]}`` from each process with feeds, each second |
 """
 
@@ -26,9 +26,6 @@ from typing import Any, Protocol
 
 import orjson
 from channels.layers import get_channel_layer
-from channels_redis.pubsub import RedisPubSubChannelLayer
-
-from tower import redis
 
 log = logging.getLogger(__name__)
 
@@ -117,19 +114,6 @@ def over_of(holds: bool, status: int, reported: int | None, attached: bool, regi
         | (0 if attached else UNATTACHED)
         | (0 if registered else PLACEHOLDER)
     )
-
-
-class Layer(RedisPubSubChannelLayer):  # type: ignore[misc]
-    """The Redis of this installation as a channel layer (``CHANNEL_LAYERS``).
-
-    Publish/subscribe and not lists: nothing is kept for a process that went
-    away, and subscriptions come back by themselves after Redis did.
-    """
-
-    def __init__(self, **config: Any) -> None:
-        # A Redis that is stopped but connected would hold a publisher for ever.
-        host = {"address": redis.url(), "socket_connect_timeout": 0.5, "socket_timeout": 2}
-        super().__init__(hosts=[host], prefix="tower", **config)
 
 
 def group_of(number: int) -> str:
@@ -271,6 +255,7 @@ def rows_message(change: TraceChange) -> dict[str, Any] | None:
         "number": change.number,
         "before": change.before,
         "seq": change.seq,
+        "at": time.time(),
         "rows": rows,
         "new": new,
     }

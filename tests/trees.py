@@ -100,7 +100,9 @@ class Tree:
 
     # -- rows
 
-    def _node(self, id: str, status: TaskInstanceStatus, up: TaskInstance | None, **fields: Any) -> TaskInstance:
+    def _node(
+        self, id: str, status: TaskInstanceStatus, up: TaskInstance | None, **fields: Any
+    ) -> TaskInstance:
         n = self.trace.next_n
         self.trace.next_n += 1
         is_root = up is None and self.trace.root_n is None and fields.get("registered", True)
@@ -158,7 +160,12 @@ class Tree:
 
     def _said(self, before: int, rows: Sequence[TaskInstance], new: Sequence[TaskInstance]) -> TraceChange:
         return TraceChange(
-            self.number, self.id, before, self.seq, [_row(node) for node in rows], [_row(node) for node in new]
+            self.number,
+            self.id,
+            before,
+            self.seq,
+            [_row(node) for node in rows],
+            [_row(node) for node in new],
         )
 
 

@@ -1,0 +1,274 @@
+"""The page of one run. Reads only; its scripts take over what is drawn here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.templatetags.static import static
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from instances.lifecycle import Origin, Verdict
+from instances.models import Event, TaskBody, TaskSaid, Trace
+from instances.outline import BLANK, CANCEL, PAUSE, RUN, Outline, Task, accepted, named
+from instances.words import TABS, VERDICTS, words
+from tower.access.pages import page
+from tower.access.roles import role_at_least
+from tower.marks import BAR_ORDER, WORDS
+from tower.schemas import ACTIONS, EVENT_TYPES, KINDS, STATUSES, TaskEventType, TaskInstanceStatus
+
+MODULES = tuple(
+    f"tree/{name}.js"
+    for name in (
+        "trace", "store", "order", "rows", "waterfall", "live-socket", "wire",
+        "head", "detail-pane", "controls", "keys", "clock",
+    )
+)  # fmt: skip
+#: Reports of a task that are shown before a script fetches more.
+EVENTS = 50
+
+
+@page("viewer")
+def trace(request: HttpRequest, trace_id: str) -> HttpResponse:
+    run = Trace.objects.filter(id=trace_id).first()
+    if run is None:
+        raise Http404(_("There is no run of this id."))
+    outline = outline_of(request, run)
+    return render(request, "instances/trace.html", context(request, run, outline))
+
+
+def outline_of(request: HttpRequest, run: Trace) -> Outline:
+    ask = request.GET
+    status = ask.get("status", "")
+    start = ask.get("from", "")
+    return Outline(
+        run,
+        now_ms=time.time_ns() // 1_000_000,
+        node=ask.get("node", "")[:64].replace("\0", ""),
+        status=STATUSES.index(TaskInstanceStatus(status)) if status in TaskInstanceStatus else None,
+        q=ask.get("q", "")[:200].replace("\0", ""),
+        start=min(int(start), 1_000_000) if start.isascii() and start.isdigit() and len(start) < 8 else 0,
+    )
+
+
+def context(request: HttpRequest, run: Trace, outline: Outline) -> dict[str, Any]:
+    root = outline.tasks.get(run.root_n) if run.root_n is not None else None
+    whole = outline.intents.get("")
+    asked = whole.action if whole else RUN
+    tab = request.GET.get("tab", "")
+    running = run.ended_ms is None
+    end = outline.now_ms if running else run.ended_ms or run.finished_ms or outline.now_ms
+    return {
+        "trace": run,
+        "outline": outline,
+        "blank": BLANK,
+        "icons": static("icons.svg"),
+        "modules": MODULES,
+        "now_ms": outline.now_ms,
+        "title": run.name or (outline.title(root) if root else "") or run.job_id or run.id,
+        "root": root or BLANK.task,
+        "root_id": root.id if root else "",
+        "status": STATUSES[run.status].value,
+        "statuses": [s.value for s in BAR_ORDER],
+        "chosen_status": "" if outline.status is None else STATUSES[outline.status].value,
+        "counts": named(outline.totals),
+        "running": running,
+        "spent_ms": None if run.started_ms is None else end - run.started_ms,
+        "may_control": role_at_least(request.user, "operator"),
+        "accepts": accepted(
+            still_open=bool(outline.totals[0] + outline.totals[1]), asked=asked, asked_here=asked
+        ),
+        "notices": list(notices(outline)),
+        "tabs": TABS,
+        "tab": tab if tab in dict(TABS) else "overview",
+        "detail": detail(outline),
+        "words": words(),
+    }
+
+
+# -- notices
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    target: str
+    action: str
+    what: str
+    how: str
+    holding: int | None
+    acting: int | None
+    at_ms: int
+
+
+def notices(outline: Outline) -> Iterator[Notice]:
+    """What is asked and not yet done: pauses, and cancels below which something still runs."""
+    for intent in sorted(outline.intents.values(), key=lambda i: -i.number):
+        task = next((t for t in outline.tasks.values() if t.id == intent.target), None)
+        if intent.action == RUN or (intent.target and task is None):
+            continue
+        if not (outline.still_open(task) if task else outline.totals[0] + outline.totals[1]):
+            continue
+        holding, acting = outline.obeying(intent.target) or (None, None)
+        yield Notice(
+            target=intent.target,
+            action=ACTIONS[intent.action].value,
+            what=what(intent.action, outline.title(task) if task else ""),
+            how=how(intent.action, holding, acting),
+            holding=holding if intent.action == PAUSE else None,
+            acting=acting if intent.action == PAUSE else None,
+            at_ms=intent.created_ms,
+        )
+
+
+def what(action: int, name: str) -> str:
+    if action == CANCEL:
+        return _("Cancelling %s") % name if name else _("Cancelling the run")
+    return _("Pausing %s") % name if name else _("Pausing the run")
+
+
+def how(action: int, holding: int | None, acting: int | None) -> str:
+    if acting is None:
+        return ""
+    if action == CANCEL:
+        return ngettext("%d task still runs", "%d tasks still run", acting) % acting
+    if not acting:
+        return _("nothing runs; what is pending waits")
+    return _("%(holding)d of %(acting)d hold") % {"holding": holding, "acting": acting}
+
+
+# -- one task
+
+
+def detail(outline: Outline) -> dict[str, Any] | None:
+    task = outline.selected
+    if task is None:
+        return None
+    key = outline.trace.number << 32 | task.n
+    body = TaskBody.objects.filter(task=key).first()
+    said = TaskSaid.objects.filter(task=key).first() or TaskSaid(task=key)
+    here = outline.intents.get(task.id)
+    end = outline.now_ms if task.is_open else task.finished_ms
+    return {
+        "id": task.id,
+        "name": outline.title(task),
+        "status": STATUSES[task.status].value,
+        "actor_type": KINDS[task.kind].value,
+        "job_id": task.job_id,
+        "version": outline.versions.get(task.version or 0, ("", 0))[1],
+        "holds": task.holds,
+        "reported_status": None if task.reported_status is None else STATUSES[task.reported_status].value,
+        "asked_tag": asked_tag(outline, task),
+        "attempt": task.attempt,
+        "progress": task.progress,
+        "started_ms": task.started_ms,
+        "finished_ms": task.finished_ms,
+        "spent_ms": None if task.started_ms is None or end is None else end - task.started_ms,
+        "children": children(outline, task),
+        "message": said.message,
+        "worker": said.worker,
+        "output_ref": said.output_ref,
+        "output_href": link_of(said.output_ref),
+        "error_code": said.error_code,
+        "error_msg": said.error_msg,
+        "parameters": shown(body.input_params if body else {}),
+        "labels": (body.labels if body else None) or {},
+        "path": [{"id": t.id, "title": outline.title(t)} for t in (*outline.above(task), task)],
+        "notes": list(notes(outline, task)),
+        "events": [event_line(e) for e in Event.objects.filter(task=key).order_by("position")[:EVENTS]],
+        "accepts": accepted(
+            still_open=outline.still_open(task),
+            asked=outline.asked(task),
+            asked_here=here.action if here else RUN,
+        ),
+    }
+
+
+def asked_tag(outline: Outline, task: Task) -> str:
+    asked = outline.asked(task)
+    if asked == RUN or not outline.still_open(task):
+        return ""
+    return _("cancel asked") if asked == CANCEL else _("pause asked")
+
+
+def children(outline: Outline, task: Task) -> str:
+    if not task.kids and not task.planned:
+        return ""
+    ended = sum(not t.is_open for t in outline.children.get(task.n, ()) if t.kind != 1)
+    if not outline.whole:
+        return str(max(task.planned, task.kids))
+    return _("%(ended)d of %(all)d ended") % {"ended": ended, "all": max(task.planned, task.kids)}
+
+
+def notes(outline: Outline, task: Task) -> Iterator[str]:
+    """Sentences about what a row can only hint at."""
+    here = outline.intents.get(task.id)
+    asked = outline.asked(task)
+    if asked != RUN and outline.still_open(task) and (here is None or here.action != asked):
+        place = next((t for t in reversed(outline.above(task)) if held(outline, t, asked)), None)
+        name = outline.title(place) if place else _("the whole run")
+        yield (_("Cancelled by what was asked of %s.") if asked == CANCEL else _("Held by the pause of %s.")) % name
+    if task.reported_status is not None:
+        yield _("Its actor reported %(reported)s; the tower shows %(status)s.") % {
+            "reported": str(WORDS[STATUSES[task.reported_status]]).lower(),
+            "status": str(WORDS[STATUSES[task.status]]).lower(),
+        }
+    if not task.attached and task.parent_id is None:
+        yield _("No report has named its parent yet.")
+    if not task.registered:
+        yield _("It has not been registered: all that is known of it comes from reports.")
+
+
+def held(outline: Outline, task: Task, action: int) -> bool:
+    intent = outline.intents.get(task.id)
+    return intent is not None and intent.action == action
+
+
+def link_of(ref: str | None) -> str:
+    """An output is a link only where it is plain http or https (reliability.md, B72)."""
+    if not ref or ref != ref.strip() or any(ord(c) < 33 for c in ref):
+        return ""
+    try:
+        parts = urlsplit(ref)
+    except ValueError:
+        return ""
+    return ref if parts.scheme in {"http", "https"} and parts.netloc else ""
+
+
+def shown(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+
+
+#: The colour of a report's dot is that of the status that it speaks of.
+SPEAKS_OF = {
+    TaskEventType.STARTED: TaskInstanceStatus.RUNNING,
+    TaskEventType.PROGRESS: TaskInstanceStatus.RUNNING,
+    TaskEventType.COMPLETED: TaskInstanceStatus.SUCCESS,
+    TaskEventType.FAILED: TaskInstanceStatus.FAILED,
+    TaskEventType.CANCELLED: TaskInstanceStatus.CANCELLED,
+}
+
+
+def event_line(event: Event) -> dict[str, Any]:
+    kind = EVENT_TYPES[event.kind]
+    payload = orjson.loads(event.payload or "{}")
+    verdict = Verdict(event.verdict)
+    return {
+        "kind": kind.value,
+        "status": SPEAKS_OF[kind].value,
+        "verdict": verdict.name.lower(),
+        "verdict_word": VERDICTS[verdict],
+        "what": kind.value,
+        "origin": _("by the tower") if event.origin == Origin.TOWER else "",
+        "text": " · ".join(
+            str(payload[key]) for key in ("message", "error_code", "error_msg", "output_ref") if payload.get(key)
+        ),
+        "received_ms": event.received_ms,
+    }
+

@@ -1,0 +1,239 @@
+// @ts-check
+/** Asking: PAUSE and RUN at once, CANCEL after a question. Never optimistic: rows change when the tower says so. */
+import { count } from "../js/marks.js";
+import { toast } from "../js/voice.js";
+import { ACTIONS, CANCEL, PAUSE, PENDING, RUN, RUNNING, isOpen } from "./store.js";
+import { say, sayCount } from "./words.js";
+
+/** Above so many open tasks the short id of the run is asked for; above this a reason must be given. */
+const CONFIRM_ABOVE = 1000, REASON_ABOVE = 100;
+
+/**
+ * What a place takes (contract, section 5), as `instances.outline.accepted` says it on the server.
+ * @param {import("./store.js").Store} store @param {number} place an `n`, or -1 for the whole tree
+ */
+export function accepted(store, place) {
+  if (store.stillOpen(place) === 0) return [];
+  const asked = place < 0 ? store.askedHere(-1) : store.asked(place);
+  if (asked === CANCEL) return [CANCEL];
+  return store.askedHere(place) === PAUSE ? [RUN, PAUSE, CANCEL] : [PAUSE, CANCEL];
+}
+
+export class Controls {
+  /** @param {HTMLElement} page @param {import("./store.js").Store} store */
+  constructor(page, store) {
+    this.page = page;
+    this.store = store;
+    this.trace = page.dataset.trace ?? "";
+    this.url = page.dataset.controls ?? "";
+    this.dialog = /** @type {HTMLDialogElement | null} */ (document.querySelector("dialog[data-ask]"));
+    /** @type {{place: number, count: number} | null} */ this.asking = null;
+    page.addEventListener("submit", (event) => this.#submitted(event));
+    if (this.dialog) this.#prepare(this.dialog);
+  }
+
+  /** May this person ask for anything? */
+  get allowed() {
+    return this.dialog !== null;
+  }
+
+  /** Show what each place takes now. */
+  draw() {
+    for (const form of /** @type {NodeListOf<HTMLFormElement>} */ (this.page.querySelectorAll("form[data-control]"))) this.#offer(form);
+    if (this.asking && this.dialog?.open) this.#sum(this.asking.place);
+  }
+
+  /** @param {HTMLFormElement} form */
+  #offer(form) {
+    const place = this.#placeOf(form);
+    if (place === null) return;
+    const takes = accepted(this.store, place);
+    for (const button of /** @type {NodeListOf<HTMLButtonElement>} */ (form.querySelectorAll("button[name=action]"))) {
+      const hidden = !takes.includes(ACTIONS.indexOf(button.value));
+      if (button.hidden !== hidden) {
+        // The button that was just pressed may vanish under the focus: it goes on to the next.
+        if (hidden && document.activeElement === button) queueMicrotask(() => this.#keepFocus(form));
+        button.hidden = hidden;
+      }
+      const again = button.value === "PAUSE" && takes.includes(RUN);
+      const label = button.value === "PAUSE" ? say(again ? "ask_again" : "PAUSE") : null;
+      const text = button.querySelector("span");
+      if (label && text && text.textContent !== label) text.textContent = label;
+    }
+  }
+
+  /** @param {HTMLFormElement} form */
+  #keepFocus(form) {
+    if (document.activeElement && document.activeElement !== document.body) return;
+    /** @type {HTMLElement | null} */ (form.querySelector("button[name=action]:not([hidden])"))?.focus();
+  }
+
+  /** -1 for the whole tree; null where the task is not known (yet). @param {HTMLFormElement} form */
+  #placeOf(form) {
+    const id = form.dataset.for ?? "";
+    if (!id) return -1;
+    const n = this.store.find(id);
+    return n < 0 ? null : n;
+  }
+
+  /** @param {SubmitEvent} event */
+  #submitted(event) {
+    const form = /** @type {HTMLFormElement} */ (event.target);
+    if (!form.matches("form[data-control]")) return;
+    const button = /** @type {HTMLButtonElement | null} */ (event.submitter);
+    const place = this.#placeOf(form);
+    if (!button || place === null) return;
+    event.preventDefault();
+    if (button.getAttribute("aria-busy") === "true") return;
+    this.ask(place, ACTIONS.indexOf(button.value), button);
+  }
+
+  /** @param {number} place @param {number} action @param {HTMLButtonElement | null} [button] */
+  ask(place, action, button = null) {
+    if (!this.allowed || !accepted(this.store, place).includes(action)) return;
+    if (action === CANCEL) this.#question(place);
+    else this.#act(place, action, button);
+  }
+
+  /** @param {number} place @param {number} action @param {HTMLButtonElement | null} button */
+  async #act(place, action, button) {
+    const answer = await this.send(place, action, "", crypto.randomUUID(), button);
+    if (answer.error) return toast(answer.error, { tone: "bad" });
+    const n = affected(answer);
+    if (action === PAUSE) {
+      toast(sayCount("paused", n, shown(answer)), { undo: { label: say("undo"), act: () => this.#act(place, RUN, null) } });
+    } else {
+      const still = place < 0 ? null : this.store.askedAt(this.store.parent[place], PAUSE);
+      const name = still === null ? "" : still < 0 ? say("whole_run") : this.store.name(still);
+      toast(name ? `${say("resumed")}. ${say("still_held", { name })}` : say("resumed"));
+    }
+  }
+
+  /**
+   * One request, known by its id: sent twice it acts once.
+   * @param {number} place @param {number} action @param {string} reason @param {string} id @param {HTMLElement | null} button
+   * @returns {Promise<any>} the control, or {error}
+   */
+  async send(place, action, reason, id, button) {
+    const token = /** @type {HTMLInputElement} */ (this.page.querySelector("input[name=csrfmiddlewaretoken]")).value;
+    const body = { id, trace_id: this.trace, action: ACTIONS[action], reason, ...(place < 0 ? {} : { task_id: this.store.ids[place] }) };
+    button?.setAttribute("aria-busy", "true");
+    try {
+      const response = await fetch(this.url, {
+        method: "POST", credentials: "same-origin", redirect: "error",
+        headers: { "Content-Type": "application/json", "X-CSRFToken": token, Accept: "application/json" },
+        body: JSON.stringify(body),
+      });
+      const answer = await response.json();
+      return response.ok ? answer : { error: answer.error?.message ?? say("no_answer"), code: answer.error?.code };
+    } catch {
+      return { error: say("no_answer") };
+    } finally {
+      button?.removeAttribute("aria-busy");
+    }
+  }
+
+  // -- the question
+
+  /** @param {HTMLDialogElement} dialog */
+  #prepare(dialog) {
+    const form = /** @type {HTMLFormElement} */ (dialog.querySelector("form"));
+    dialog.querySelector("[data-keep]")?.addEventListener("click", () => dialog.close());
+    dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+    dialog.addEventListener("close", () => { this.asking = null; });
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#confirmed();
+    });
+  }
+
+  /** @param {number} place */
+  #question(place) {
+    const { store, dialog } = this;
+    if (!dialog) return;
+    const alone = place >= 0 && !store.children[place];
+    const name = place < 0 ? "" : store.name(place);
+    part(dialog, "h2").textContent = place < 0 ? say("ask_title_run") : say(alone ? "ask_title" : "ask_title_below", { name });
+    part(dialog, "[data-lead]").textContent = say("ask_lead");
+    part(dialog, "[data-error]").hidden = true;
+    field(dialog, "reason").value = "";
+    field(dialog, "confirm").value = "";
+    this.asking = { place, count: store.stillOpen(place) };
+    this.id = crypto.randomUUID();
+    this.#sum(place);
+    dialog.showModal();
+    /** @type {HTMLElement} */ (part(dialog, "[data-keep]")).focus();
+  }
+
+  /** What the cancel would touch; counted anew while the question is open. @param {number} place */
+  #sum(place) {
+    const { store, dialog } = this;
+    if (!dialog) return;
+    const own = place < 0 ? Array.from(store.totals) : Array.from(store.below(place), (n, s) => n + (store.status[place] === s ? 1 : 0));
+    const rest = place < 0 ? store.plannedRest : store.rest[place];
+    const ended = own.reduce((sum, n, s) => (isOpen(s) ? sum : sum + n), 0);
+    const lines = [["RUNNING", own[RUNNING], "ask_running"], ["PENDING", own[PENDING], "ask_pending"], ["PENDING", rest, "ask_planned"], ["SUCCESS", ended, "ask_ended"]];
+    const sum = part(dialog, "[data-sum]");
+    sum.replaceChildren();
+    for (const [status, n, word] of /** @type {[string, number, string][]} */ (lines)) {
+      if (!n) continue;
+      const figure = document.createElement("b");
+      figure.dataset.status = status;
+      figure.textContent = count(n);
+      const text = document.createElement("span");
+      text.textContent = sayCount(word, n);
+      sum.append(figure, text);
+    }
+    const open = own[RUNNING] + own[PENDING];
+    if (this.asking) this.asking.count = open;
+    part(dialog, "[data-confirm] span").textContent = sayCount("ask_button", open, count(open));
+    const typed = part(dialog, "[data-part=confirm]");
+    typed.hidden = open <= CONFIRM_ABOVE;
+    part(typed, "label").textContent = say("ask_confirm", { word: this.shortId });
+  }
+
+  get shortId() {
+    return this.trace.slice(0, 8);
+  }
+
+  async #confirmed() {
+    const { dialog, asking } = this;
+    if (!dialog || !asking) return;
+    const reason = field(dialog, "reason").value.trim();
+    const typed = field(dialog, "confirm");
+    if (asking.count > REASON_ABOVE && !reason) return this.#wrong(say("ask_reason"), field(dialog, "reason"));
+    if (asking.count > CONFIRM_ABOVE && ![this.shortId, this.trace].includes(typed.value.trim())) return this.#wrong(say("ask_confirm_wrong"), typed);
+    const button = part(dialog, "[data-confirm]");
+    if (button.getAttribute("aria-busy") === "true") return;
+    const answer = await this.send(asking.place, CANCEL, reason, this.id ?? "", button);
+    if (answer.error) return this.#wrong(answer.error, null);
+    dialog.close();
+    toast(sayCount("cancelled", affected(answer), shown(answer)));
+  }
+
+  /** @param {string} text @param {HTMLElement | null} at */
+  #wrong(text, at) {
+    const place = part(/** @type {HTMLElement} */ (this.dialog), "[data-error]");
+    place.textContent = text;
+    place.hidden = false;
+    at?.focus();
+  }
+}
+
+/** @param {any} answer */
+function affected(answer) {
+  const { pending, running } = answer.affected ?? {};
+  return (parseInt(pending, 10) || 0) + (parseInt(running, 10) || 0);
+}
+
+/** @param {any} answer */
+function shown(answer) {
+  const { pending, running } = answer.affected ?? {};
+  return count(affected(answer)) + (/\+$/.test(String(pending)) || /\+$/.test(String(running)) ? "+" : "");
+}
+
+/** @param {Element} inside @param {string} selector */
+const part = (inside, selector) => /** @type {HTMLElement} */ (inside.querySelector(selector));
+
+/** @param {Element} inside @param {string} name */
+const field = (inside, name) => /** @type {HTMLInputElement} */ (inside.querySelector(`[name=${name}]`));

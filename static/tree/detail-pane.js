@@ -1,0 +1,375 @@
+// @ts-check
+/** All about the selected task. State comes from the store at once, texts are fetched; all of it is text, never markup. */
+import { paintTime, span, count } from "../js/marks.js";
+import { announce } from "../js/voice.js";
+import { now } from "./clock.js";
+import { point } from "./rows.js";
+import { CANCEL, DIFFERS, FAILED, HOLDS, KINDS, PLACEHOLDER, RUN, STATUSES, UNATTACHED, isOpen } from "./store.js";
+import { say } from "./words.js";
+
+/** A task that changes all the time is asked for this often. */
+const REFETCH_MS = 400;
+const EVENTS = 100;
+/** The colour of a report's dot is that of the status that it speaks of. */
+const SPEAKS_OF = { STARTED: "RUNNING", PROGRESS: "RUNNING", COMPLETED: "SUCCESS", FAILED: "FAILED", CANCELLED: "CANCELLED" };
+
+export class DetailPane {
+  /**
+   * @param {HTMLElement} page @param {import("./store.js").Store} store
+   * @param {{select: (n: number) => void, close: () => void}} does
+   */
+  constructor(page, store, does) {
+    this.pane = /** @type {HTMLElement} */ (page.querySelector("[data-pane]"));
+    this.store = store;
+    this.does = does;
+    this.trace = page.dataset.trace ?? "";
+    this.tasks = page.dataset.tasks ?? "";
+    this.n = -1;
+    this.stamp = -1;
+    this.epoch = -1;
+    this.tab = /** @type {HTMLElement | null} */ (this.pane.querySelector("[role=tab][aria-selected=true]"))?.dataset.tab ?? "overview";
+    /** @type {any} */ this.task = null;
+    /** @type {any[]} */ this.controls = [];
+    this.pattern = /** @type {HTMLTemplateElement} */ (document.getElementById("event"));
+    /** Where the last page of reports begins, and how many rows stand before it. */
+    this.log = { url: "", before: 0, next: "" };
+    this.pane.addEventListener("click", (event) => this.#clicked(event));
+    this.pane.addEventListener("keydown", (event) => this.#pressed(event));
+  }
+
+  get open() {
+    return !this.pane.hidden;
+  }
+
+  /** @param {string} name */
+  field(name) {
+    return /** @type {HTMLElement} */ (this.pane.querySelector(`[data-field=${name}]`));
+  }
+
+  /** @param {string} name */
+  part(name) {
+    return /** @type {HTMLElement} */ (this.pane.querySelector(`[data-part=${name}]`));
+  }
+
+  /** @param {string} name */
+  list(name) {
+    return /** @type {HTMLElement} */ (this.pane.querySelector(`[data-list=${name}]`));
+  }
+
+  /** @param {number} n -1 closes */
+  show(n) {
+    this.pane.hidden = n < 0;
+    if (n === this.n) return;
+    this.n = n;
+    this.stamp = this.epoch = -1;
+    this.task = null;
+    this.was = n < 0 ? -1 : this.store.status[n];
+    this.log = { url: "", before: 0, next: "" };
+    if (n < 0) return;
+    const id = this.store.ids[n] ?? "";
+    for (const form of /** @type {NodeListOf<HTMLFormElement>} */ (this.pane.querySelectorAll("form[data-control]"))) {
+      form.dataset.for = id;
+      /** @type {HTMLInputElement} */ (form.elements.namedItem("task_id")).value = id;
+    }
+    for (const tab of /** @type {NodeListOf<HTMLAnchorElement>} */ (this.pane.querySelectorAll("[role=tab]"))) {
+      tab.href = `?node=${encodeURIComponent(id)}&tab=${tab.dataset.tab}`;
+    }
+    for (const name of ["message", "worker", "parameters", "error_code", "error_msg"]) this.field(name).textContent = "";
+    this.list("labels").replaceChildren();
+    this.list("output").replaceChildren();
+    this.list("events").replaceChildren();
+    this.part("no-output").hidden = this.part("no-events").hidden = true;
+    this.draw();
+    this.#choose(this.tab);
+  }
+
+  /** With each frame: writes only if this task, or what is asked, has changed. */
+  draw() {
+    const { store, n } = this;
+    if (n < 0 || (this.stamp === store.stamp[n] && this.epoch === store.epoch)) return;
+    this.stamp = store.stamp[n];
+    this.epoch = store.epoch;
+    const status = STATUSES[store.status[n]], over = store.over[n], asked = store.asked(n);
+    this.pane.dataset.status = status;
+    point(/** @type {any} */ (this.pane.querySelector("h2 use")), status);
+    set(this.field("name"), store.name(n));
+    set(this.field("id"), store.ids[n] ?? "");
+    set(this.field("kind"), KINDS[store.kind[n]]);
+    set(this.field("word"), say(`status_${status}`));
+    this.part("asked").hidden = asked === RUN || !store.stillOpen(n);
+    set(this.field("asked"), say(asked === CANCEL ? "cancel_asked" : "pause_asked"));
+    this.part("holds").hidden = !(over & HOLDS);
+    set(this.field("attempt"), String(store.attempt[n]));
+    const progress = store.progress[n];
+    set(this.field("progress"), Number.isNaN(progress) ? "—" : `${Math.round(progress)} %`);
+    paintTime(this.pane.querySelector("[data-time=started]"), numberOrNull(store.start[n]));
+    paintTime(this.pane.querySelector("[data-time=finished]"), numberOrNull(store.end[n]));
+    this.#path();
+    this.tick();
+    this.#notes();
+    if (this.was !== store.status[n] && store.status[n] === FAILED) announce(say("selected_failed", { name: store.name(n) }), true);
+    this.was = store.status[n];
+    this.#later();
+  }
+
+  /** Once a second. */
+  tick() {
+    const { store, n } = this;
+    if (n < 0) return;
+    const start = store.start[n], end = store.end[n];
+    const until = Number.isNaN(end) ? (isOpen(store.status[n]) ? now() : NaN) : end;
+    set(this.field("duration"), Number.isNaN(start) || Number.isNaN(until) ? "—" : span(until - start));
+    const all = Math.max(store.split[n], store.kids[n]);
+    if (!all) return set(this.field("children"), "—");
+    let ended = 0;
+    for (let c = store.first[n]; c >= 0; c = store.next[c]) if (store.kind[c] !== 1 && !isOpen(store.status[c])) ended++;
+    set(this.field("children"), say("children", { ended: count(ended), all: count(all) }));
+  }
+
+  #path() {
+    const { store, n } = this;
+    const way = store.path(n);
+    const key = way.join();
+    const place = this.list("path");
+    if (place.dataset.way === key) return;
+    place.dataset.way = key;
+    place.replaceChildren(...way.map((at) => {
+      const link = document.createElement("a");
+      link.href = `?node=${encodeURIComponent(store.ids[at] ?? "")}`;
+      link.dataset.go = String(at);
+      link.textContent = store.name(at);
+      return link;
+    }));
+  }
+
+  #notes() {
+    const { store, n } = this;
+    const lines = [];
+    const asked = store.asked(n);
+    if (asked !== RUN && store.stillOpen(n) && store.askedHere(n) !== asked) {
+      const at = store.askedAt(n, asked);
+      const name = at === null || at < 0 ? say("whole_run") : store.name(at);
+      lines.push(say(asked === CANCEL ? "cancelled_by" : "held_by", { name }));
+    }
+    const reported = this.task?.reported_status;
+    const differs = (store.over[n] & DIFFERS) !== 0;
+    this.part("reported").hidden = !differs || !reported;
+    if (differs && reported) {
+      const word = say(`status_${reported}`).toLowerCase();
+      set(this.field("reported"), say("reported", { status: word }));
+      lines.push(say("disagree", { reported: word, status: say(`status_${STATUSES[store.status[n]]}`).toLowerCase() }));
+    }
+    if (store.over[n] & UNATTACHED && store.parent[n] < 0) lines.push(say("no_parent"));
+    if (store.over[n] & PLACEHOLDER) lines.push(say("not_registered"));
+    const place = this.list("notes");
+    if (place.textContent === lines.join("")) return;
+    place.replaceChildren(...lines.map((line) => Object.assign(document.createElement("li"), { textContent: line })));
+  }
+
+  // -- what is fetched
+
+  #later() {
+    if (this.waiting) return;
+    this.waiting = setTimeout(() => {
+      this.waiting = undefined;
+      this.#fetchTask();
+      if (this.tab === "events") this.#fetchEvents();
+    }, this.task ? REFETCH_MS : 0);
+  }
+
+  /** @param {string} url @returns {Promise<any>} null where it could not be had */
+  async #get(url) {
+    try {
+      const response = await fetch(url, { headers: { Accept: "application/json" }, credentials: "same-origin" });
+      return response.ok ? await response.json() : null;
+    } catch {
+      return null;
+    }
+  }
+
+  async #fetchTask() {
+    const n = this.n, id = this.store.ids[n];
+    if (n < 0 || id === undefined) return;
+    const task = await this.#get(`${this.tasks}${encodeURIComponent(id)}/?trace_id=${encodeURIComponent(this.trace)}`);
+    if (n !== this.n || !task) return;
+    this.task = task;
+    set(this.field("message"), task.message ?? "—");
+    set(this.field("worker"), task.worker ?? "—");
+    set(this.field("parameters"), JSON.stringify(task.input_params, null, 2));
+    set(this.field("error_code"), task.error_code ?? "");
+    set(this.field("error_msg"), task.error_msg ?? "");
+    this.part("version").hidden = task.job_version == null;
+    set(this.field("version"), String(task.job_version ?? ""));
+    const definition = /** @type {HTMLAnchorElement} */ (this.pane.querySelector("[data-link=definition]"));
+    definition.hidden = !task.job_id;
+    if (task.job_id) {
+      definition.href = `/definitions/${encodeURIComponent(task.job_id)}/`;
+      set(definition, task.job_id);
+    }
+    this.list("labels").replaceChildren(...Object.entries(task.labels ?? {}).flatMap(([key, value]) => [
+      Object.assign(document.createElement("dt"), { textContent: key }), Object.assign(document.createElement("dd"), { textContent: String(value) })]));
+    this.#output(task.output_ref);
+    this.#notes();
+    this.#offerTabs();
+  }
+
+  /** @param {string | null} ref */
+  #output(ref) {
+    this.part("no-output").hidden = ref !== null;
+    const place = this.list("output");
+    if (place.textContent === (ref ?? "")) return;
+    place.replaceChildren();
+    if (ref === null) return;
+    const href = linkOf(ref);
+    const part = document.createElement(href ? "a" : "code");
+    part.textContent = ref;
+    if (href) {
+      part.className = "text";
+      part.setAttribute("href", href);
+      part.setAttribute("rel", "noopener noreferrer nofollow");
+    }
+    place.append(part);
+  }
+
+  async #fetchEvents(more = false) {
+    const n = this.n, id = this.store.ids[n];
+    if (n < 0 || id === undefined || this.fetching === n) return;
+    this.fetching = n;
+    const list = this.list("events");
+    if (more && this.log.next) this.log = { url: this.log.next, before: list.children.length, next: "" };
+    const url = this.log.url || `${this.tasks}${encodeURIComponent(id)}/events/?trace_id=${encodeURIComponent(this.trace)}&limit=${EVENTS}`;
+    const page = await this.#get(url);
+    this.fetching = -1;
+    if (n !== this.n || !page) return;
+    this.log.url = url;
+    this.log.next = page.next ?? "";
+    page.results.forEach((/** @type {any} */ event, /** @type {number} */ at) => {
+      const place = list.children[this.log.before + at] ?? list.appendChild(/** @type {Element} */ (this.pattern.content.firstElementChild).cloneNode(true));
+      paintEvent(/** @type {HTMLElement} */ (place), event);
+    });
+    this.part("no-events").hidden = list.children.length > 0;
+    /** @type {HTMLElement} */ (this.pane.querySelector("[data-more=events]")).hidden = !this.log.next;
+  }
+
+  /** The controls of this trace, newest first. @param {any[]} controls */
+  setControls(controls) {
+    this.controls = controls;
+    if (this.n >= 0) this.#controls();
+  }
+
+  #controls() {
+    const above = new Set(this.store.path(this.n).map((n) => this.store.ids[n]));
+    const mine = this.controls.filter((one) => one.task_id === null || above.has(one.task_id));
+    this.part("no-controls").hidden = mine.length > 0;
+    this.list("controls").replaceChildren(...mine.map((one) => {
+      const item = /** @type {HTMLElement} */ (/** @type {Element} */ (this.pattern.content.firstElementChild).cloneNode(true));
+      item.dataset.kind = one.action;
+      const dot = /** @type {HTMLElement} */ (item.querySelector("i"));
+      dot.className = "ctl";
+      dot.removeAttribute("data-status");
+      paintTime(item.querySelector("time"), Date.parse(one.created_at));
+      const of = one.task_id === null ? say("whole_run") : this.store.name(this.store.find(one.task_id)) || one.task_id;
+      set(within(item, "what"), `${say(one.action)} · ${of}`);
+      const taken = one.outcome === undefined || one.outcome === "taken";
+      set(within(item, "verdict"), taken ? (one.delivered ? say("delivered") : say("undelivered")) : say("refused", { code: one.outcome }));
+      set(within(item, "text"), [one.triggered_by, one.reason && `“${one.reason}”`].filter(Boolean).join(" · "));
+      return item;
+    }));
+  }
+
+  // -- tabs
+
+  #offerTabs() {
+    const failed = Boolean(this.task?.error_code || this.task?.error_msg);
+    const tab = /** @type {HTMLElement} */ (this.pane.querySelector("[data-tab=error]"));
+    tab.hidden = !failed;
+    if (!failed && this.tab === "error") this.#choose("overview");
+  }
+
+  /** @param {string} name */
+  #choose(name) {
+    this.tab = name;
+    for (const tab of /** @type {NodeListOf<HTMLElement>} */ (this.pane.querySelectorAll("[role=tab]"))) {
+      const chosen = tab.dataset.tab === name;
+      tab.setAttribute("aria-selected", String(chosen));
+      if (chosen) tab.removeAttribute("tabindex");
+      else tab.tabIndex = -1;
+      const panel = document.getElementById(tab.getAttribute("aria-controls") ?? "");
+      if (panel) panel.hidden = !chosen;
+    }
+    if (name === "events") this.#fetchEvents();
+    if (name === "controls") this.#controls();
+  }
+
+  /** @param {MouseEvent} event */
+  #clicked(event) {
+    const at = /** @type {Element} */ (event.target);
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+    const tab = /** @type {HTMLElement | null} */ (at.closest("[role=tab]"));
+    const go = /** @type {HTMLElement | null} */ (at.closest("[data-list=path] a"));
+    if (tab) {
+      event.preventDefault();
+      this.#choose(tab.dataset.tab ?? "overview");
+    } else if (at.closest("[data-close]")) {
+      event.preventDefault();
+      this.does.close();
+    } else if (go) {
+      event.preventDefault();
+      this.does.select(Number(go.dataset.go));
+    } else if (at.closest("[data-more=events]")) this.#fetchEvents(true);
+  }
+
+  /** @param {KeyboardEvent} event */
+  #pressed(event) {
+    const tab = /** @type {HTMLElement | null} */ (/** @type {Element} */ (event.target).closest("[role=tab]"));
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!tab || !step) return;
+    event.preventDefault();
+    const tabs = /** @type {HTMLElement[]} */ ([...this.pane.querySelectorAll("[role=tab]:not([hidden])")]);
+    const next = tabs[(tabs.indexOf(tab) + step + tabs.length) % tabs.length];
+    this.#choose(next.dataset.tab ?? "overview");
+    next.focus();
+  }
+
+  focus() {
+    /** @type {HTMLElement} */ (this.pane.querySelector("h2")).focus();
+  }
+}
+
+/** @param {HTMLElement} item @param {any} event */
+function paintEvent(item, event) {
+  item.dataset.kind = event.event_type;
+  item.dataset.verdict = event.verdict;
+  const time = /** @type {HTMLTimeElement} */ (item.querySelector("time"));
+  paintTime(time, Date.parse(event.received_at));
+  time.title = say("said_at", { time: new Date(event.timestamp_ms).toISOString() });
+  /** @type {HTMLElement} */ (item.querySelector("i")).dataset.status = /** @type {any} */ (SPEAKS_OF)[event.event_type] ?? "PENDING";
+  set(within(item, "what"), event.event_type);
+  const verdict = say(`verdict_${event.verdict}`);
+  set(within(item, "verdict"), [event.origin === "tower" ? say("by_tower") : "", verdict].filter(Boolean).join(" · "));
+  const said = event.payload ?? {};
+  const progress = typeof said.progress === "number" ? `${Math.round(said.progress)} %` : null;
+  set(within(item, "text"), [progress, said.message, said.error_code, said.error_msg, said.output_ref].filter((one) => one != null && one !== "").map(String).join(" · "));
+}
+
+/** An output is a link only where it is plain http or https. @param {string} ref */
+export function linkOf(ref) {
+  if (ref !== ref.trim() || /[\u0000-\u0020]/.test(ref) || !/^https?:\/\//i.test(ref)) return "";
+  try {
+    const url = new URL(ref);
+    return url.protocol === "http:" || url.protocol === "https:" ? url.href : "";
+  } catch {
+    return "";
+  }
+}
+
+/** @param {number} value */
+const numberOrNull = (value) => (Number.isNaN(value) ? null : value);
+
+/** @param {Element} item @param {string} name */
+const within = (item, name) => item.querySelector(`[data-field=${name}]`);
+
+/** @param {any} part @param {string} text */
+function set(part, text) {
+  if (part && part.textContent !== text) part.textContent = text;
+}

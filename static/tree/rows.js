@@ -1,0 +1,366 @@
+// @ts-check
+/** A pool of rows, drawn once a frame at most; only what is in view has elements. */
+import { count, paintStack, span } from "../js/marks.js";
+import { ACTIONS, CANCEL, DIFFERS, FAILED, HOLDS, KINDS, PENDING, PLACEHOLDER, RUN, RUNNING, STATUSES, UNATTACHED } from "./store.js";
+import { say } from "./words.js";
+
+/** Rows drawn above and below what is in view. */
+const MARGIN = 6;
+/** Pixels a level, and how many levels are drawn as such; the server knows the same (instances/outline.py). */
+const INDENT = 18, DEEPEST = 12;
+
+/**
+ * @typedef {{row: HTMLElement, n: number, stamp: number, epoch: number, index: number, open: number, selected: boolean, top: number, size: number,
+ *   parts: Record<string, any>}} Slot
+ */
+
+export class Rows {
+  /**
+   * @param {{grid: HTMLElement, scroller: HTMLElement, canvas: HTMLElement, template: HTMLTemplateElement,
+   *   store: import("./store.js").Store, order: import("./order.js").Order, waterfall: import("./waterfall.js").Waterfall}} parts
+   */
+  constructor({ grid, scroller, canvas, template, store, order, waterfall }) {
+    this.grid = grid;
+    this.scroller = scroller;
+    this.canvas = canvas;
+    this.store = store;
+    this.order = order;
+    this.waterfall = waterfall;
+    this.pattern = /** @type {HTMLElement} */ (template.content.firstElementChild);
+    /** @type {Map<number, Slot>} */ this.slots = new Map();
+    /** @type {Slot[]} */ this.spare = [];
+    this.selected = -1;
+    /** The row that Tab leads to; it keeps its element while it has the focus. */
+    this.current = -1;
+    this.height = 28;
+    this.ready = false;
+    this.asked = false;
+    this.ticked = 0;
+    /** @type {(() => void)[]} */ this.afterDraw = [];
+    scroller.addEventListener("scroll", () => this.draw(), { passive: true });
+    addEventListener("scroll", () => this.draw(), { passive: true });
+    new ResizeObserver(() => this.measure()).observe(scroller);
+    this.measure();
+  }
+
+  measure() {
+    const height = parseFloat(getComputedStyle(this.grid).getPropertyValue("--row")) || 28;
+    this.inside = getComputedStyle(this.scroller).overflowY !== "visible";
+    if (height !== this.height) for (const slot of this.slots.values()) slot.top = -1;
+    this.height = height;
+    this.draw();
+  }
+
+  /** Ask for a frame. */
+  draw() {
+    if (this.asked || !this.ready) return;
+    this.asked = true;
+    requestAnimationFrame(() => {
+      this.asked = false;
+      this.#frame();
+    });
+  }
+
+  /** Draws at once, for what must be on the page before the next line. */
+  drawNow() {
+    if (this.ready) this.#frame();
+  }
+
+  /** From here on the rows are ours; those of the server are taken over. */
+  takeOver() {
+    for (const row of /** @type {NodeListOf<HTMLElement>} */ (this.canvas.querySelectorAll("[role=row]"))) {
+      const n = Number(row.dataset.n);
+      this.slots.set(n, this.#slot(row, n));
+    }
+    this.canvas.classList.add("drawn");
+    this.ready = true;
+    const first = this.order.rows[0];
+    if (this.current < 0 && this.order.length) this.current = this.selected >= 0 ? this.selected : first;
+  }
+
+  /** @param {HTMLElement} row @param {number} n @returns {Slot} */
+  #slot(row, n) {
+    const part = (/** @type {string} */ selector) => row.querySelector(selector);
+    return {
+      row, n, stamp: -1, epoch: -1, index: -1, open: -1, selected: false, top: -1, size: -1,
+      parts: {
+        indent: part(".in"), status: part(".st use"), kind: part(".kind use"), kindTitle: part(".kind"), name: part(".name"), text: part(".name bdi"),
+        attempt: part(".more"), asked: part(".tag.asked"), askedIcon: part(".tag.asked use"), askedText: part(".tag.asked span"),
+        holds: part(".tag.holds"), warn: part(".tag.warn"), loose: part(".tag.loose"), unknown: part(".tag.unknown"),
+        word: part(".word"), progress: part(".s .num"), roll: part(".roll"), stack: part(".stack"), sum: part(".roll b"),
+        gap: part(".gap"), bar: part(".bar"), spent: part(".wf small"), wf: part(".wf"),
+        was: /** @type {Record<string, any>} */ ({}),
+      },
+    };
+  }
+
+  /** What of the rows is in view, in pixels from the first row. */
+  #view() {
+    if (this.inside) return { top: this.scroller.scrollTop, height: this.scroller.clientHeight };
+    const box = this.canvas.getBoundingClientRect();
+    return { top: -box.top, height: innerHeight };
+  }
+
+  /** @param {number} by */
+  #scroll(by) {
+    if (this.inside) this.scroller.scrollTop += by;
+    else scrollBy({ top: by, behavior: "instant" });
+  }
+
+  #frame() {
+    const { order, store, height } = this;
+    const view = this.#view();
+    // The row under the eye stays where it is when others come in above it.
+    const eye = Math.max(0, Math.floor(view.top / height));
+    const anchor = eye > 0 && eye < order.length ? order.rows[eye] : -1;
+    if (order.rebuild()) {
+      this.canvas.style.height = `${order.length * height}px`;
+      this.grid.setAttribute("aria-rowcount", String(order.length + 1));
+      const moved = anchor >= 0 ? (order.at(anchor) - eye) * height : 0;
+      if (anchor >= 0 && order.at(anchor) >= 0 && moved) {
+        this.#scroll(moved);
+        view.top += moved;
+      }
+    } else if (!this.canvas.style.height) this.canvas.style.height = `${order.length * height}px`;
+    const first = Math.max(0, Math.min(order.length, Math.floor(view.top / height) - MARGIN));
+    const last = Math.max(first, Math.min(order.length, Math.ceil((view.top + view.height) / height) + MARGIN));
+    if (this.current >= 0 && order.at(this.current) < 0) this.current = this.#nearest(this.current);
+    if (this.current < 0 && order.length) this.current = order.rows[0];
+    this.#place(first, last);
+    for (const slot of this.slots.values()) this.#paint(slot);
+    this.ticked = this.waterfall.now;
+    for (const listener of this.afterDraw) listener();
+  }
+
+  /** The nearest above that has a row. @param {number} n */
+  #nearest(n) {
+    let at = n;
+    while (at >= 0 && this.order.at(at) < 0) at = this.store.parent[at];
+    return at;
+  }
+
+  /** Elements for these places and for the current row, in the order of the tree. @param {number} first @param {number} last */
+  #place(first, last) {
+    const { order, canvas } = this;
+    /** @type {number[]} */ const wanted = [];
+    const pinned = this.current, pin = order.at(pinned);
+    if (pin >= 0 && pin < first) wanted.push(pinned);
+    for (let at = first; at < last; at++) wanted.push(order.rows[at]);
+    if (pin >= last) wanted.push(pinned);
+    const keep = new Set(wanted);
+    for (const [n, slot] of this.slots) {
+      if (keep.has(n)) continue;
+      this.slots.delete(n);
+      slot.row.remove();
+      if (this.spare.length < 80) this.spare.push(slot);
+    }
+    const focused = this.slots.get(pinned)?.row ?? null;
+    let next = /** @type {HTMLElement | null} */ (canvas.firstElementChild);
+    for (const n of wanted) {
+      const slot = this.slots.get(n) ?? this.#fresh(n);
+      if (slot.row === focused) {
+        // An element that is moved loses the focus: so the others go around it.
+        while (next && next !== focused) {
+          const other = next;
+          next = /** @type {HTMLElement | null} */ (next.nextElementSibling);
+          focused.after(other);
+        }
+        next = /** @type {HTMLElement | null} */ (focused.nextElementSibling);
+      } else if (slot.row === next) next = /** @type {HTMLElement | null} */ (next.nextElementSibling);
+      else canvas.insertBefore(slot.row, next);
+    }
+  }
+
+  /** @param {number} n */
+  #fresh(n) {
+    const slot = this.spare.pop() ?? this.#slot(/** @type {HTMLElement} */ (this.pattern.cloneNode(true)), n);
+    slot.n = n;
+    slot.stamp = slot.epoch = slot.index = slot.open = slot.top = slot.size = -1;
+    slot.row.dataset.n = String(n);
+    slot.row.dataset.taskId = this.store.ids[n] ?? "";
+    slot.row.tabIndex = -1;
+    this.slots.set(n, slot);
+    return slot;
+  }
+
+  /** Writes what changed and nothing else. @param {Slot} slot */
+  #paint(slot) {
+    const { order, store } = this;
+    const { row, n } = slot;
+    const index = order.at(n);
+    const top = index * this.height;
+    if (slot.top !== top) {
+      slot.top = top;
+      row.style.transform = `translateY(${top}px)`;
+    }
+    const tab = n === this.current ? 0 : -1;
+    if (row.tabIndex !== tab) row.tabIndex = tab;
+    const selected = n === this.selected;
+    if (slot.selected !== selected || slot.stamp < 0) {
+      slot.selected = selected;
+      row.setAttribute("aria-selected", String(selected));
+    }
+    const open = store.children[n] ? (order.isOpen(n) ? 1 : 0) : 2;
+    if (slot.open !== open) {
+      slot.open = open;
+      if (open === 2) row.removeAttribute("aria-expanded");
+      else row.setAttribute("aria-expanded", String(open === 1));
+    }
+    const epoch = store.epoch + this.waterfall.epoch;
+    if (slot.index !== index || slot.stamp < 0) {
+      slot.index = index;
+      row.setAttribute("aria-rowindex", String(index + 2));
+      row.setAttribute("aria-level", String(order.level[index]));
+      row.setAttribute("aria-posinset", String(order.posinset[index]));
+      slot.parts.indent.setAttribute("width", String(INDENT * Math.min(order.level[index] - 1, DEEPEST)));
+    }
+    const size = order.setsize(n);
+    if (slot.size !== size) row.setAttribute("aria-setsize", String((slot.size = size)));
+    row.classList.toggle("match", order.matches(n));
+    const ticking = store.status[n] === RUNNING && this.ticked !== this.waterfall.now;
+    if (slot.stamp === store.stamp[n] && slot.epoch === epoch) {
+      if (ticking) this.#paintBar(slot);
+      return;
+    }
+    slot.stamp = store.stamp[n];
+    slot.epoch = epoch;
+    this.#paintState(slot);
+    this.#paintRollUp(slot);
+    this.#paintBar(slot);
+  }
+
+  /** @param {Slot} slot */
+  #paintState({ row, n, parts }) {
+    const { store } = this;
+    const status = STATUSES[store.status[n]], kind = KINDS[store.kind[n]], over = store.over[n];
+    const asked = store.asked(n), here = store.askedHere(n);
+    const holds = (over & HOLDS) !== 0;
+    row.dataset.status = status;
+    row.dataset.asked = ACTIONS[asked];
+    row.dataset.holds = String(holds);
+    point(parts.status, status);
+    point(parts.kind, kind);
+    parts.kindTitle.title = kind;
+    set(parts.text, store.name(n));
+    const link = `?node=${encodeURIComponent(store.ids[n] ?? "")}`;
+    if (parts.name.getAttribute("href") !== link) parts.name.setAttribute("href", link);
+    const attempt = store.attempt[n];
+    parts.attempt.hidden = attempt < 2;
+    if (attempt > 1) set(parts.attempt, say("attempt", { n: attempt }));
+    parts.asked.hidden = here === RUN || store.stillOpen(n) === 0;
+    if (!parts.asked.hidden) {
+      parts.asked.dataset.action = ACTIONS[here];
+      point(parts.askedIcon, here === CANCEL ? "stop" : "pause");
+      set(parts.askedText, say(here === CANCEL ? "cancel_asked" : "pause_asked"));
+    }
+    parts.holds.hidden = !holds;
+    parts.warn.hidden = !(over & DIFFERS);
+    parts.loose.hidden = !(over & UNATTACHED);
+    parts.unknown.hidden = !(over & PLACEHOLDER);
+    const word = say(`status_${status}`);
+    set(parts.word, word);
+    const progress = store.status[n] === RUNNING && !Number.isNaN(store.progress[n]) ? `${Math.round(store.progress[n])} %` : "";
+    set(parts.progress, progress);
+    row.setAttribute("aria-label", [store.name(n), word, progress, this.#below(n), parts.asked.hidden ? "" : parts.askedText.textContent,
+      holds ? parts.holds.textContent.trim() : ""].filter(Boolean).join(", "));
+  }
+
+  /** @param {number} n */
+  #below(n) {
+    const { store } = this;
+    if (!store.children[n]) return "";
+    const { done, all, failed } = sums(store, n);
+    const text = say("row_done", { done: count(done), all: count(all) });
+    return failed ? `${text}, ${say("row_failed", { n: count(failed) })}` : text;
+  }
+
+  /** @param {Slot} slot */
+  #paintRollUp({ n, parts }) {
+    const { store } = this;
+    const has = store.children[n] > 0 || store.rest[n] > 0;
+    parts.stack.hidden = !has;
+    if (!has) {
+      set(parts.sum, "");
+      return;
+    }
+    const { counts, done, all, rest } = sums(store, n);
+    const key = `${counts.join()},${rest}`;
+    if (parts.was.roll === key) return;
+    parts.was.roll = key;
+    paintStack(parts.stack, Object.fromEntries(STATUSES.map((name, s) => [name, counts[s]])), rest);
+    parts.stack.title = STATUSES.map((name, s) => (counts[s] ? `${count(counts[s])} ${say(`status_${name}`).toLowerCase()}` : ""))
+      .concat(rest ? say("planned", { n: count(rest) }) : "").filter(Boolean).join(", ");
+    set(parts.sum, `${count(done)}/${count(all)}`);
+  }
+
+  /** @param {Slot} slot */
+  #paintBar({ n, parts }) {
+    const bar = this.waterfall.bar(n);
+    parts.bar.toggleAttribute("hidden", !bar);
+    if (!bar) {
+      set(parts.spent, "");
+      return;
+    }
+    const gap = `${bar.gap.toFixed(2)}%`, width = `${bar.width.toFixed(2)}%`;
+    if (parts.was.gap !== gap) parts.gap.setAttribute("width", (parts.was.gap = gap));
+    if (parts.was.width !== width) parts.bar.setAttribute("width", (parts.was.width = width));
+    parts.wf.classList.toggle("below", bar.below);
+    parts.wf.classList.toggle("full", bar.gap + bar.width > 86);
+    set(parts.spent, span(bar.spent));
+  }
+
+  /** The part of a row that was never drawn is made for it. @param {number} n @param {"nearest" | "center"} [where] */
+  show(n, where = "nearest") {
+    this.order.rebuild();
+    this.canvas.style.height = `${this.order.length * this.height}px`;
+    const index = this.order.at(n);
+    if (index < 0) return;
+    const { top, height } = this.#view();
+    const above = this.inside ? 0 : 44, from = index * this.height, to = from + this.height;
+    let by = 0;
+    if (where === "center") by = from - top - (height - this.height) / 2;
+    else if (from < top + above) by = from - top - above;
+    else if (to > top + height) by = to - top - height;
+    if (by) this.#scroll(by);
+  }
+
+  /** Moves the focus (and with it the tab stop) to a row. @param {number} n @param {"nearest" | "center"} [where] */
+  focus(n, where = "nearest") {
+    if (this.order.at(n) < 0) return;
+    this.current = n;
+    this.show(n, where);
+    this.drawNow();
+    this.slots.get(n)?.row.focus({ preventScroll: true });
+  }
+
+  /** Rows that fit on a page. */
+  get page() {
+    return Math.max(1, Math.floor(this.#view().height / this.height) - 1);
+  }
+
+  /** The task of an element in a row, -1 outside. @param {EventTarget | null} element */
+  of(element) {
+    const row = element instanceof Element ? /** @type {HTMLElement | null} */ (element.closest("[role=row][data-n]")) : null;
+    return row ? Number(row.dataset.n) : -1;
+  }
+}
+
+/** @param {import("./store.js").Store} store @param {number} n */
+export function sums(store, n) {
+  const counts = Array.from(store.below(n));
+  const rest = store.rest[n];
+  const total = counts.reduce((a, b) => a + b, 0);
+  return { counts, rest, all: total + rest, done: total - counts[PENDING] - counts[RUNNING], failed: counts[FAILED] };
+}
+
+/** @param {any} part @param {string} text */
+function set(part, text) {
+  if (part.textContent !== text) part.textContent = text;
+}
+
+/** @param {SVGUseElement} use @param {string} name */
+export function point(use, name) {
+  const href = use.getAttribute("href") ?? "";
+  const wanted = `${href.slice(0, href.indexOf("#"))}#${name}`;
+  if (href !== wanted) use.setAttribute("href", wanted);
+}

@@ -86,7 +86,7 @@ def fundamental(chance: Random, target: str, year: int) -> Work:
         seconds=2,
         says=("listing the filings of the year",),
         stages=(
-            (Work("filings", "fetch_filing", silent=True, stages=(fetches,), width=4),),
+            (Work("filings", "fetch_filing", stages=(fetches,), width=4),),
             (
                 Work(
                     "extract_tables",
@@ -148,7 +148,7 @@ def sentiment(chance: Random, target: str, year: int) -> Work:
         seconds=3,
         says=(f"searching for {target}", f"{len(articles)} articles chosen"),
         stages=(
-            (Work("news", "fetch_article", silent=True, stages=(articles,), width=5),),
+            (Work("news", "fetch_article", stages=(articles,), width=5),),
             (
                 Work(
                     "summarise_articles",
@@ -184,7 +184,7 @@ def technical(chance: Random, target: str, year: int) -> Work:
         seconds=2,
         says=("choosing the signals",),
         stages=(
-            (Work("prices", "load_prices", silent=True, stages=(months,), width=3),),
+            (Work("prices", "load_prices", stages=(months,), width=3),),
             (
                 Work(
                     "backtest",

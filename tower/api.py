@@ -124,8 +124,9 @@ class SessionAuthentication(BaseAuthentication):
         return principal, None
 
 
-def _csrf_fault(request: Any) -> str | None:
-    check = CSRFCheck(lambda _: None)
+def _csrf_fault(request: Any) -> Any:
+    """Django's reason, or None."""
+    check: Any = CSRFCheck(lambda _: HttpResponse())
     check.process_request(request)
     return check.process_view(request, None, (), {})
 

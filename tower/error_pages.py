@@ -69,7 +69,7 @@ def _page(request: HttpRequest, error: TowerError) -> str:
 def _why(error: TowerError) -> str:
     """A sentence where the page's own would mislead."""
     if error.code == "csrf_failed":
-        return _("This page was open for too long, so its form expired. Go back, reload the page and try again.")
+        return _("This page was open for too long, so its form expired. Reload the page and try again.")
     if error.http_status == 503:
         return _("The database does not answer right now. Nothing was changed; try again in a moment.")
     return "" if error.code in {"not_found", "forbidden", "bad_request", "internal"} else error.message

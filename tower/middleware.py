@@ -112,7 +112,7 @@ class Common(common.CommonMiddleware):
 
 
 class Access:
-    """Innermost: nobody gets past a URL pattern against its row in the matrix. API views ask for themselves."""
+    """Innermost: nobody gets past the matrix. API views ask it themselves."""
 
     def __init__(self, get_response: Next) -> None:
         self.get_response = get_response

@@ -6,6 +6,7 @@ import errno
 import sqlite3
 from collections.abc import Iterator
 
+import psycopg
 from django.db import DatabaseError, InterfaceError, OperationalError
 from psycopg_pool import PoolTimeout
 
@@ -67,9 +68,11 @@ def _code(error: BaseException) -> str | None:
         return next((SQLSTATES[part] for part in (state, state[:3], state[:2]) if part in SQLSTATES), None)
     if isinstance(error, DatabaseError) and error.__cause__ is not None:
         return None  # the driver's own error says it better
-    if isinstance(error, OperationalError | InterfaceError) or type(error).__module__.startswith("psycopg"):
-        return "database_unavailable" if type(error).__name__ in {"OperationalError", "InterfaceError"} else None
-    return None
+    # Without a state: the driver could not reach the server, or lost it.
+    away = isinstance(
+        error, OperationalError | InterfaceError | psycopg.OperationalError | psycopg.InterfaceError
+    )
+    return "database_unavailable" if away else None
 
 
 def _by_message(said: str) -> str | None:

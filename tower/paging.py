@@ -16,7 +16,7 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 from tower.errors import TowerError
 from tower.reading import Query
 
-#: The parameters of every list; add them to those that a view allows: ``Query(request, allowed=PAGED | {"q"})``.
+#: The parameters of every list, to be allowed beside its own: ``Query(request, allowed=PAGED | {"q"})``.
 PAGED = frozenset({"cursor", "limit"})
 
 #: What finds a row again in its list: strings, integers, or a list of them.
@@ -54,10 +54,11 @@ def page(
         rows = rows_after(position, limit + 1)
         more_before, more_after = position is not None, len(rows) > limit
         rows = rows[:limit]
+    first = position_of(rows[0]) if rows and rows_before else None
     return {
         "results": [show(row) for row in rows],
         "next": _link(request, kind, _FORWARD, position_of(rows[-1])) if rows and more_after else None,
-        "previous": _before(request, kind, rows and rows_before and position_of(rows[0])) if more_before else None,
+        "previous": _before(request, kind, first) if more_before else None,
     }
 
 

@@ -11,12 +11,13 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, get_args
 
 import pydantic
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
-from pydantic_core import ErrorType, from_json
+from pydantic_core import core_schema, from_json
 
 from tower.errors import Refusal, TowerError
 
@@ -37,7 +38,7 @@ def read_body(request: Any) -> bytes:
     encoding = (meta.get("HTTP_CONTENT_ENCODING") or "identity").strip().lower()
     if encoding != "identity":
         raise TowerError(
-            "Send the body as it is, without a Content-Encoding.", code="unsupported_encoding", http_status=415
+            "Send the body as it is, with no Content-Encoding.", code="unsupported_encoding", http_status=415
         )
     most = settings.TOWER_MAX_BODY_BYTES
     try:
@@ -54,18 +55,14 @@ def read_body(request: Any) -> bytes:
 
 def body_too_large() -> TowerError:
     most = settings.TOWER_MAX_BODY_BYTES
-    return TowerError(
-        f"A body may have {most} bytes.", code="body_too_large", http_status=413, limit=most
-    )
+    return TowerError(f"A body may have {most} bytes.", code="body_too_large", http_status=413, limit=most)
 
 
 def _check_type(content_type: str) -> None:
     kind, _, rest = content_type.partition(";")
     charset = rest.partition("charset=")[2].strip().strip('"').lower() if "charset=" in rest else "utf-8"
     if kind.strip().lower() != "application/json" or charset not in {"utf-8", "utf8"}:
-        raise TowerError(
-            "Send application/json in UTF-8.", code="unsupported_media_type", http_status=415
-        )
+        raise TowerError("Send application/json in UTF-8.", code="unsupported_media_type", http_status=415)
 
 
 # -- JSON
@@ -201,7 +198,7 @@ def _fits(value: Any, levels: int) -> bool:
     if kind is str:
         return "\0" not in value and (value.isascii() or _encodes(value))
     if kind is float:
-        return value - value == 0.0  # neither infinite nor NaN
+        return isfinite(value)
     return kind is not int or -INT_MOST <= value <= INT_MOST
 
 
@@ -226,7 +223,7 @@ def _fault(value: Any, path: str, levels: int, skip: Collection[str]) -> Refusal
         return None
     if isinstance(value, str) and not _clean(value):
         return _refusal("invalid_string", "The text has a NUL or half a character", path)
-    if isinstance(value, float) and value - value != 0.0:
+    if isinstance(value, float) and not isfinite(value):
         return _refusal("number_out_of_range", "Not a finite number", path)
     if isinstance(value, int) and not -INT_MOST <= value <= INT_MOST and path not in skip:
         return _refusal("number_out_of_range", "An integer must be within ±(2^63 - 1)", path)
@@ -266,10 +263,11 @@ CODES: Mapping[str, str] = {
     "less_than_equal": "number_out_of_range",
     "extra_forbidden": "unknown_field",
 }
-_KNOWN = frozenset(get_args(ErrorType))
+_KNOWN = frozenset(get_args(core_schema.ErrorType))
+NONE: Mapping[str, str] = {}
 
 
-def refusal(error: pydantic.ValidationError, codes: Mapping[str, str] = {}) -> Refusal:  # noqa: B006 (never changed)
+def refusal(error: pydantic.ValidationError, codes: Mapping[str, str] = NONE) -> Refusal:
     """The first fault that pydantic found, as ours.
 
     ``codes`` speaks before the table above: by ``"<field>:<kind of fault>"``,
@@ -353,7 +351,7 @@ class Query:
             return None
         try:
             # A "+" that nobody escaped arrives as a space.
-            found = datetime.fromisoformat(raw.replace(" ", "+") if raw.count(" ") == 1 and "T" in raw else raw)
+            found = datetime.fromisoformat(raw.replace(" ", "+") if "T" in raw else raw)
             found = found if found.tzinfo else found.replace(tzinfo=UTC)
             return found.astimezone(UTC)
         except (ValueError, OverflowError) as error:

@@ -70,7 +70,7 @@ LOGGING = logs.configuration(TOWER_LOG)
 
 INSTALLED_APPS = [
     "tower",
-    "django.contrib.admin",
+    "tower.access.site_config.TowerAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -210,6 +210,7 @@ AUTH_PASSWORD_VALIDATORS = [
         "OPTIONS": {"min_length": 12},
     },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "tower.access.passwords.NotTooLong"},
 ]
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.ScryptPasswordHasher",
@@ -267,10 +268,6 @@ TOWER_INGEST_INFLIGHT = env_int("TOWER_INGEST_INFLIGHT", 64, least=1)  # request
 TOWER_RATE_READ = env_int("TOWER_RATE_READ", 1_000, least=1)  # a second and principal, twice that at once
 TOWER_RATE_CONTROL = env_int("TOWER_RATE_CONTROL", 200, least=1)  # the same for what changes something by hand
 TOWER_SWEEP_SEC = env_int("TOWER_SWEEP_SEC", 1, least=1)
-TOWER_WS_MAX_MESSAGE = env_int("TOWER_WS_MAX_MESSAGE", 64 << 10, least=1024)  # what a browser sends
-TOWER_WS_MAX_FRAME = env_int("TOWER_WS_MAX_FRAME", 1 << 20, least=4096)  # what it is sent; above: a reset
-TOWER_WS_PER_USER = env_int("TOWER_WS_PER_USER", 20, least=1)
-TOWER_WS_PER_PROCESS = env_int("TOWER_WS_PER_PROCESS", 2_000, least=1)
 TOWER_WS_MAX_MESSAGE_IN = env_int("TOWER_WS_MAX_MESSAGE_IN", 64 << 10, least=1024)
 TOWER_WS_MAX_MESSAGE_OUT = env_int("TOWER_WS_MAX_MESSAGE_OUT", 1 << 20, least=1024)
 TOWER_WS_PER_USER = env_int("TOWER_WS_PER_USER", 20, least=1)

@@ -96,7 +96,9 @@ def holds(principal: Principal | None, right: Right | None) -> bool:
     if principal is None:
         return False
     if principal.is_token:
-        return right.scopes is not None and ("admin" in principal.scopes or bool(right.scopes & principal.scopes))
+        return bool((right.scopes or frozenset()) & principal.scopes) or (
+            right.scopes is not None and "admin" in principal.scopes
+        )
     return right.role is not None and right.role in principal.roles
 
 

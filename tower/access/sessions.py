@@ -63,7 +63,7 @@ def principal_of_session(session_key: str | None) -> Principal | None:
         return None
     users = get_user_model()
     try:
-        user = users._default_manager.get(pk=users._meta.pk.to_python(session[SESSION_KEY]))  # type: ignore[union-attr]
+        user = users._default_manager.get(pk=users._meta.pk.to_python(session[SESSION_KEY]))
     except users.DoesNotExist:
         return None
     # A changed password ends all other sessions of its owner.

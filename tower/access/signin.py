@@ -1,4 +1,4 @@
-"""Failed sign-ins, counted in the database under row locks, so that parallel attempts cannot outrun the count."""
+"""Failed sign-ins, counted in the database under row locks: parallel attempts cannot outrun the count."""
 
 from __future__ import annotations
 

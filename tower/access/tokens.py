@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import secrets
@@ -31,12 +30,13 @@ def make_token(name: str, scopes: Collection[str], days: int | None = DAYS) -> s
     """Make a token and give it back: the only time that anyone sees it."""
     unknown = set(scopes) - set(SCOPES)
     if unknown or not scopes:
-        raise ValueError(f"A token has some of the scopes {', '.join(SCOPES)}, not {', '.join(sorted(unknown)) or 'none'}.")
+        given = ", ".join(sorted(unknown)) or "none"
+        raise ValueError(f"A token has some of the scopes {', '.join(SCOPES)}, not {given}.")
     random = "".join(secrets.choice(_BASE62) for _ in range(_RANDOM))
     raw = PREFIX + random + _check(random)
     Token.objects.create(
         name=name,
-        digest=_digest(raw),
+        digest=Token.digest_of(raw),
         last_four=raw[-4:],
         scopes=" ".join(scope for scope in SCOPES if scope in scopes),
         expires_at=None if days is None else datetime.now(UTC) + timedelta(days=days),
@@ -56,7 +56,7 @@ def principal_of_token(raw: str) -> Principal | None:
     """Who holds this token; None where it is mistyped, unknown, expired or revoked."""
     if not well_formed(raw):
         return None
-    token = Token.objects.filter(digest=_digest(raw)).first()
+    token = Token.objects.filter(digest=Token.digest_of(raw)).first()
     now = datetime.now(UTC)
     if token is None or token.revoked_at or (token.expires_at and token.expires_at <= now):
         return None
@@ -74,10 +74,6 @@ def _used(token: Token, now: datetime) -> None:
         Token.objects.filter(pk=token.pk).exclude(last_used_at__gte=minute).update(last_used_at=minute)
     except DatabaseError as error:  # a busy database must not refuse who may come in
         _log.warning("token_use_not_noted", extra={"error": type(error).__name__})
-
-
-def _digest(raw: str) -> str:
-    return hashlib.sha256(raw.encode()).hexdigest()
 
 
 def _check(random: str) -> str:

@@ -15,11 +15,8 @@ from django.utils.translation import ngettext
 from django.views.generic import FormView
 
 from tower.access import sessions, signin
+from tower.access.passwords import MOST
 from tower.middleware import client_address
-
-
-#: Longer passwords are never set, and scrypt need not chew on them.
-LONGEST_PASSWORD = 128
 
 
 class Counted:
@@ -46,7 +43,7 @@ class Counted:
 class SignInForm(Counted, AuthenticationForm):
     """Django's form behind the count of attempts."""
 
-    password = forms.CharField(strip=False, max_length=LONGEST_PASSWORD, widget=forms.PasswordInput)
+    password = forms.CharField(strip=False, max_length=MOST, widget=forms.PasswordInput)
     error_messages = {
         **AuthenticationForm.error_messages,
         "invalid_login": _("This name and password do not belong together. Mind upper and lower case."),
@@ -56,7 +53,7 @@ class SignInForm(Counted, AuthenticationForm):
         name, password = self.cleaned_data.get("username"), self.cleaned_data.get("password")
         if not name or not password:
             return self.cleaned_data
-        address = client_address(self.request)
+        address = client_address(self.request) if self.request else ""
         self.spend(name, address)
         cleaned: dict[str, Any] = super().clean()
         signin.succeeded(name, address)
@@ -64,7 +61,7 @@ class SignInForm(Counted, AuthenticationForm):
 
 
 class PasswordForm(Counted, forms.Form):
-    password = forms.CharField(strip=False, max_length=LONGEST_PASSWORD, widget=forms.PasswordInput)
+    password = forms.CharField(strip=False, max_length=MOST, widget=forms.PasswordInput)
 
     def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -107,7 +104,7 @@ class SignIn(Limited, LoginView):
         return super().get_context_data(nobody_yet=nobody_yet, **kwargs)
 
 
-class PasswordAgain(Limited, RedirectURLMixin, FormView):
+class PasswordAgain(Limited, RedirectURLMixin, FormView):  # type: ignore[type-arg]  # none at run time
     """Asks who is signed in for the password, before rights are changed."""
 
     form_class = PasswordForm

@@ -331,7 +331,8 @@ class RunsConsumer(LiveConsumer):
         ids = [id for id in asked if isinstance(id, str)] if isinstance(asked, list) else []
         if self.runs is not None:
             hub().add(self.runs)
-            await self.runs.show(self.reader, ids[:MOST_IN_VIEW])
+            after = message.get("after")
+            await self.runs.show(self.reader, ids[:MOST_IN_VIEW], after if isinstance(after, str) else None)
 
 
 def runs_feed() -> RunsFeed:

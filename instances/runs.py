@@ -21,7 +21,7 @@ from tower.definitions.models import TaskDefinition
 from tower.marks import WORDS, count, done
 from tower.paging import PAGED
 from tower.reading import Query
-from tower.schemas import OPEN, STATUSES
+from tower.schemas import OPEN, STATUSES, TaskInstanceStatus
 
 #: Definitions in the menu; of more, the others are found by typing.
 MOST_DEFINITIONS = 200
@@ -161,7 +161,7 @@ def chips_of(asked: QueryDict) -> Iterator[dict[str, str]]:
 
 def chip_text(name: str, value: str) -> str:
     if name == "status":
-        return str(WORDS[STATUSES[STATUSES.index(value)]])  # type: ignore[arg-type]
+        return str(WORDS[TaskInstanceStatus(value)])
     if name == "since":
         return str(SPANS[value][1])
     return _("begins with %s") % value if name == "q" else value

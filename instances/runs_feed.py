@@ -7,11 +7,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from instances import reads
+from instances import reads, segments
 from instances.feed import BEAT_SECONDS, Hub, encoded, in_database, now_ms
 from instances.reads import Head, at_one_moment
 from instances.rows import keys_of, run
 from tower.schemas import STATUSES
+
+#: Of all runs, by status and by segment of the list.
+Counts = dict[str, dict[str, int]]
 
 #: Runs that began which one message names; a page shows their number and loads them when asked.
 MOST_NEW = 100
@@ -56,11 +59,12 @@ def read_runs(numbers: Iterable[int], above: int) -> Found:
     return Found(rows, [(head.number, head.id) for head in new], max([above, *(head.number for head in new)]))
 
 
-def read_counts() -> dict[str, int]:
+def read_counts() -> Counts:
     with at_one_moment(2.0):
-        rows = run("SELECT status, COUNT(*) FROM instances_trace GROUP BY status")
-    counts = dict(rows)
-    return {status.value: counts.get(i, 0) for i, status in enumerate(STATUSES)}
+        counts: dict[int, int] = dict(map(tuple, run("SELECT status, COUNT(*) FROM instances_trace GROUP BY status")))
+        of_segments = segments.counts()
+    of_statuses = {status.value: counts.get(i, 0) for i, status in enumerate(STATUSES)}
+    return {"counts": of_statuses, "segments": of_segments}
 
 
 class RunsFeed:
@@ -70,7 +74,7 @@ class RunsFeed:
         self._marks: dict[int, tuple[int, int]] = {}
         self._newest = 0
         self._dirty: set[int] = set()
-        self._counts: dict[str, int] = {}
+        self._counts: Counts = {}
         self._count_at = 0.0
         self._spoke_at = 0.0
 
@@ -109,7 +113,7 @@ class RunsFeed:
                 self._message(rows, [id for number, id in found.new if number not in reader.view], counts)
             )
 
-    async def _count(self, now: float) -> dict[str, int]:
+    async def _count(self, now: float) -> Counts:
         """Counts of all runs; read more seldom where there are so many that it takes long."""
         if now >= self._count_at:
             start = time.monotonic()
@@ -117,7 +121,7 @@ class RunsFeed:
             self._count_at = now + COUNTING_SHARE * (time.monotonic() - start)
         return self._counts
 
-    def _message(self, rows: list[dict[str, Any]], new: list[str], counts: dict[str, int]) -> str:
+    def _message(self, rows: list[dict[str, Any]], new: list[str], counts: Counts) -> str:
         return encoded(
             {
                 "op": "runs",
@@ -126,19 +130,25 @@ class RunsFeed:
                 "epoch": self.hub.epoch,
                 "rows": rows,
                 "new": new,
-                "counts": counts,
+                **counts,
             }
         )
 
     # -- what a socket asks
 
-    async def show(self, reader: Reader, trace_ids: list[str]) -> None:
-        """Rows of all runs in view now, and from here on with each change."""
+    async def show(self, reader: Reader, trace_ids: list[str], after: str | None = None) -> None:
+        """Rows of all runs in view now, and from here on with each change.
+
+        ``after`` is the newest run that the page knows: those that began behind it, while the
+        page was on its way or the line was down, are named at once.
+        """
         numbers = await in_database(reads.numbers_of, trace_ids)
         reader.view = {number: id for id, number in numbers.items()}
         if not self._newest:
             _, self._newest = await in_database(read_marks, [])
         self.readers.add(reader)
-        found = await in_database(read_runs, reader.view, self._newest)
+        above = next((number for number, id in reader.view.items() if id == after), self._newest)
+        found = await in_database(read_runs, reader.view, above)
+        new = [id for number, id in found.new if number not in reader.view]
         counts = await self._count(time.monotonic())
-        await reader.send(self._message(list(found.rows.values()), [], counts))
+        await reader.send(self._message(list(found.rows.values()), new, counts))

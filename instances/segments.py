@@ -1,4 +1,4 @@
-"""The segments of the list of runs: one row says which runs belong to it. Conditions are on the row ``t`` of a trace."""
+"""The segments of the list of runs. Conditions are on the row ``t`` of a trace."""
 
 from __future__ import annotations
 

@@ -49,26 +49,44 @@ def _milliseconds(check: Check) -> str:
 def _database(check: Check) -> Said:
     if not check["ok"]:
         if pending := check.get("pending_migrations"):
-            return Said("bad", _("The tables are behind this version. Run manage.py migrate."), count(pending), _("migrations to apply"))
+            return Said(
+                "bad",
+                _("The tables are behind this version. Run manage.py migrate."),
+                count(pending),
+                _("migrations to apply"),
+            )
         return Said("bad", _("No answer. Nothing is stored until it is back; actors are told to send again."))
-    engine = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}.get(check.get("engine", ""), check.get("engine", ""))
+    engine = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}.get(
+        check.get("engine", ""), check.get("engine", "")
+    )
     says = _("%(engine)s answers. What was accepted is stored.") % {"engine": engine}
-    return Said("good", says, _milliseconds(check), _("for one question"))
+    return Said("good", says, _milliseconds(check), _("to answer"))
 
 
 def _redis(check: Check) -> Said:
     if not check["ok"]:
-        return Said("warn", _("No answer. Reports and controls are still taken; commands reach actors when it is back."))
-    return Said("good", _("Answers. Commands reach actors at once."), _milliseconds(check), _("for one question"))
+        return Said(
+            "warn",
+            _("No answer. Reports and controls are still taken; commands reach actors when it is back."),
+        )
+    return Said("good", _("Answers. Commands reach actors at once."), _milliseconds(check), _("to answer"))
 
 
 def _sweeper(check: Check) -> Said:
     age = check.get("age_s")
     if age is None:
         return Said("warn", _("Never seen. Without it nothing pending is cancelled and no deadline fires."))
-    big, unit = _("%(age)s s") % {"age": f"{age:.1f}"} if age < 60 else span(int(age * 1000)), _("since it last looked")
+    big, unit = (
+        _("%(age)s s") % {"age": f"{age:.1f}"} if age < 60 else span(int(age * 1000)),
+        _("since it last looked"),
+    )
     if not check["ok"]:
-        return Said("warn", _("No sign of life. Until it is back, nothing pending is cancelled and no deadline fires."), big, unit)
+        return Said(
+            "warn",
+            _("No sign of life. Until it is back, nothing pending is cancelled and no deadline fires."),
+            big,
+            unit,
+        )
     return Said("good", _("Looks after what is due: cancels, deadlines, deliveries."), big, unit)
 
 
@@ -79,7 +97,9 @@ def _commands(check: Check) -> Said:
     unit = _("undelivered")
     if not waiting:
         return Said("good", _("All that operators asked for was delivered."), "0", unit)
-    says = ngettext("%s command waits to be delivered.", "%s commands wait to be delivered.", waiting) % count(waiting)
+    says = ngettext(
+        "%s command waits to be delivered.", "%s commands wait to be delivered.", waiting
+    ) % count(waiting)
     return Said("good" if check["ok"] else "warn", says, count(waiting), unit)
 
 
@@ -89,7 +109,9 @@ def _consumer(check: Check) -> Said:
         return Said("warn", _("Nobody reads the queue of reports."))
     says = _("Reports in the queue are read as they come.")
     if not check["ok"]:
-        says = _("Reports wait longer than they should; the oldest for %(age)s.") % {"age": span(int(check.get("oldest_s", 0) * 1000))}
+        says = _("Reports wait longer than they should; the oldest for %(age)s.") % {
+            "age": span(int(check.get("oldest_s", 0) * 1000))
+        }
     return Said("good" if check["ok"] else "warn", says, count(lag), _("waiting"))
 
 
@@ -113,7 +135,7 @@ def _reports(check: Check) -> Said:
     return Said("good", says, count(taken), _("reports"))
 
 
-#: Key of a check: its title and what is said of it, in the order of the page. A check without a row is not shown.
+#: Key of a check: its title and what is said of it, in the order of the page; others are not shown.
 PARTS: Mapping[str, tuple[Promise | str, Callable[[Check], Said]]] = {
     "database": (gettext_lazy("Database"), _database),
     "redis": (gettext_lazy("Redis"), _redis),
@@ -127,11 +149,21 @@ PARTS: Mapping[str, tuple[Promise | str, Callable[[Check], Said]]] = {
 
 #: What ``/readyz`` warns of, in words.
 WARNINGS: Mapping[str, Promise | str] = {
-    "sqlite_version": gettext_lazy("This SQLite is older than 3.51.3, so it runs without its write-ahead log."),
-    "sqlite_synchronous": gettext_lazy("SQLite does not wait for the disk: a power cut may take the last commits."),
-    "pg_synchronous_commit": gettext_lazy("PostgreSQL does not wait for the disk: a power cut may take the last commits."),
-    "redis_persistence": gettext_lazy("Redis keeps nothing on disk. Its commands are restored from the database after a restart."),
-    "redis_eviction": gettext_lazy("Redis may drop keys when its memory is full. Set maxmemory-policy to noeviction."),
+    "sqlite_version": gettext_lazy(
+        "This SQLite is older than 3.51.3, so it runs without its write-ahead log."
+    ),
+    "sqlite_synchronous": gettext_lazy(
+        "SQLite does not wait for the disk: a power cut may take the last commits."
+    ),
+    "pg_synchronous_commit": gettext_lazy(
+        "PostgreSQL does not wait for the disk: a power cut may take the last commits."
+    ),
+    "redis_persistence": gettext_lazy(
+        "Redis keeps nothing on disk. Its commands are restored from the database after a restart."
+    ),
+    "redis_eviction": gettext_lazy(
+        "Redis may drop keys when its memory is full. Set maxmemory-policy to noeviction."
+    ),
     "debug": gettext_lazy("DEBUG is on. Failures show their inside to every visitor."),
 }
 

@@ -30,6 +30,13 @@ WORDS: Mapping[Status, Promise] = {
     Status.SKIPPED: _("Skipped"),
 }
 
+ROLE_WORDS: Mapping[str, Promise] = {
+    "viewer": _("Viewer"),
+    "operator": _("Operator"),
+    "editor": _("Editor"),
+    "admin": _("Admin"),
+}
+
 #: Left to right in a bar: what is done well, what is under way, what went wrong, what waits.
 BAR_ORDER = (
     Status.SUCCESS,
@@ -51,6 +58,11 @@ class Part:
 @register.filter
 def status_word(status: str) -> str:
     return str(WORDS[Status(status)])
+
+
+@register.filter
+def role_word(role: object) -> str:
+    return str(ROLE_WORDS.get(str(role), role))
 
 
 @register.filter
@@ -119,5 +131,9 @@ def span(ms: int | None) -> str:
     hours, seconds = divmod(seconds, 3600)
     minutes, seconds = divmod(seconds, 60)
     if days:
-        return gettext("%(days)d d %(hours)02d:%(minutes)02d") % {"days": days, "hours": hours, "minutes": minutes}
+        return gettext("%(days)d d %(hours)02d:%(minutes)02d") % {
+            "days": days,
+            "hours": hours,
+            "minutes": minutes,
+        }
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

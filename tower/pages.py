@@ -39,11 +39,13 @@ def _back(request: HttpRequest) -> str:
 @page("viewer")
 @never_cache
 def health_page(request: HttpRequest) -> HttpResponse:
-    """Words first. The page's script asks for the same cards as JSON, so that their words are made in one place."""
+    """Words first. The page's script asks for the same cards as JSON: their words are made in one place."""
     checks, unsafe = health.report()
     found = cards(checks)
     at = time.time_ns() // 1_000_000
     if request.accepts("text/html"):
         context = {"cards": found, "in_short": in_short(found), "warnings": warnings(unsafe), "at_ms": at}
         return render(request, "health.html", context)
-    return JsonResponse({"in_short": in_short(found), "cards": [card.as_json() for card in found], "at_ms": at})
+    return JsonResponse(
+        {"in_short": in_short(found), "cards": [card.as_json() for card in found], "at_ms": at}
+    )

@@ -3,7 +3,8 @@
 export const BAR_ORDER = ["SUCCESS", "RUNNING", "FAILED", "CANCELLED", "SKIPPED", "PENDING"];
 const OPEN = new Set(["PENDING", "RUNNING"]);
 const SVG = "http://www.w3.org/2000/svg";
-const language = document.documentElement.lang || "en";
+// Plain "en" would mean the United States, with the month before the day.
+const language = document.documentElement.lang.replace(/^en$/, "en-GB") || "en-GB";
 const whole = new Intl.NumberFormat(language);
 const hour = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(language, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });

@@ -166,10 +166,14 @@ const takes = {
   },
 };
 
+const shown = () => [...(rows?.children ?? [])].map((row) => row.dataset.trace);
+// Only the plain first page can say which run is the newest; what began behind it meanwhile is named at once.
+const plain = list.dataset.first === "true" && list.dataset.filtered !== "true";
 const view = () => ({
   v: 1,
   op: "sub",
-  traces: [...[...(rows?.children ?? [])].map((row) => row.dataset.trace), ...wanted].slice(0, MOST_WATCHED),
+  traces: [...shown(), ...wanted].slice(0, MOST_WATCHED),
+  after: plain ? (shown()[0] ?? null) : null,
 });
 const watch = () => line.send(view());
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.test import TransactionTestCase
 
 from tests import servers
@@ -30,7 +30,8 @@ FLAGS = [
 
 def empty_tables(_case: TransactionTestCase) -> None:
     # Django's flush takes 100 ms and drops the groups that a migration made; few tables have rows here.
-    with connection.cursor() as cursor:
+    # One transaction: foreign keys are looked at when it commits, so the order does not matter.
+    with transaction.atomic(), connection.cursor() as cursor:
         for table in connection.introspection.django_table_names(only_existing=True):
             if table not in KEPT:
                 cursor.execute(f"DELETE FROM {connection.ops.quote_name(table)}")
@@ -68,6 +69,14 @@ def valkey(valkey_server: servers.Valkey) -> servers.Valkey:
     valkey_server.thaw()
     redis.client().flushall()
     return valkey_server
+
+
+@pytest.fixture(autouse=True)
+def forgotten_rules() -> None:
+    """Versions are remembered for ever by their keys, which a rolled back test gives out again."""
+    from tower.definitions import rules
+
+    rules.forget()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.db.models import Q
@@ -19,7 +20,7 @@ from tower.access.roles import role_at_least
 from tower.definitions import history, start as starting, words
 from tower.definitions.models import TaskDefinition
 from tower.definitions.start import FORM, JSON, StartForm
-from tower.errors import TowerError
+from tower.errors import Conflict, TowerError
 from tower.reading import Query
 from tower.schemas import ActorType
 
@@ -95,17 +96,21 @@ def start(request: HttpRequest, id: str) -> HttpResponse:
 
 
 def _start(request: HttpRequest, found: TaskDefinition, form: StartForm) -> str:
-    started = ingest.start_run(
+    begin = partial(
+        ingest.start_run,
         job_id=found.pk,
         input_params=form.params,
-        # Of the form: pressed twice, it leads to the one run.
-        trace_id=_run_id(request),
-        task_id=None,
-        split_count=None,
         labels=dict(form.labels) or None,
         started_by=request.user.get_username(),
     )
-    return str(started.trace_id)
+    try:
+        # The run's id comes with the form: pressed twice, it leads to the one run.
+        return begin(trace_id=_run_id(request)).trace_id
+    except Conflict as error:
+        if error.code != "conflict":
+            raise
+        # An old copy of the form, filled in anew: what it asks for is another run.
+        return begin(trace_id=None).trace_id
 
 
 def _run_id(request: HttpRequest) -> str | None:

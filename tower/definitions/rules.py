@@ -43,7 +43,7 @@ class Rules:
     cancel_grace_sec: int
     join: Join | None
     default_params: Mapping[str, Any] = field(repr=False)
-    params_schema: Mapping[str, Any] | bool | None = field(repr=False)
+    params_schema: Mapping[str, Any] | None = field(repr=False)
 
 
 #: Versions are immutable, so what was read once is true for ever. Bounded, because

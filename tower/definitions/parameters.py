@@ -86,7 +86,7 @@ def fields(schema: Schema | None, params: Mapping[str, Any]) -> tuple[Field, ...
     required = schema.get("required", [])
     return tuple(
         _filled_with(
-            _field(name, *_plain(one, schema), required=name in required),
+            _field(name, *plain(one, schema), required=name in required),
             params[name] if name in params else _default(one),
         )
         for name, one in properties.items()
@@ -111,7 +111,7 @@ def _default(schema: Any) -> Any:
     return schema.get("default", NOTHING) if isinstance(schema, dict) else NOTHING
 
 
-def _plain(schema: Any, root: Schema) -> tuple[Schema, bool]:
+def plain(schema: Any, root: Schema) -> tuple[Schema, bool]:
     """A property without its detours (``$ref`` into the schema, "or null"), and whether it takes null."""
     found = schema if isinstance(schema, dict) else {}
     if isinstance(reference := found.get("$ref"), str):
@@ -120,7 +120,7 @@ def _plain(schema: Any, root: Schema) -> tuple[Schema, bool]:
         options = found.get(union)
         if isinstance(options, list) and {"type": "null"} in options and len(options) == 2:
             other = options[1 - options.index({"type": "null"})]
-            return {**_plain(other, root)[0], **{k: v for k, v in found.items() if k != union}}, True
+            return {**plain(other, root)[0], **{k: v for k, v in found.items() if k != union}}, True
     types = found.get("type")
     if isinstance(types, list) and "null" in types and len(types) == 2:
         return {**found, "type": next(t for t in types if t != "null")}, True

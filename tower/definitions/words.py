@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 
 from tower.definitions.jsontext import pretty
 from tower.definitions.models import Rules
+from tower.definitions.parameters import plain
 from tower.schemas import JoinPolicy
 
 
@@ -82,16 +83,16 @@ def parameters(schema: Mapping[str, Any] | None) -> list[Parameter]:
     if schema is None or not isinstance(properties, dict):
         return []
     required = schema.get("required", [])
+    resolved = ((name, *plain(one, schema)) for name, one in properties.items())
     return [
         Parameter(
             name=name,
-            type=type_word(one),
+            type=f"{type_word(one)} {_('or')} {_('null')}" if nullable else type_word(one),
             required=name in required,
             help=" · ".join(str(one[key]) for key in ("title", "description") if one.get(key)),
             facts=tuple(_facts(one)),
         )
-        for name, one in properties.items()
-        if isinstance(one, dict)
+        for name, one, nullable in resolved
     ]
 
 

@@ -1,0 +1,569 @@
+"""The pages of definitions, and the start of a run from them; scripts on and off."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from ulid import ULID
+
+from instances.models import TaskBody, TaskInstance, Trace, TraceLabel
+from tower.definitions import edit, history, parameters
+from tower.definitions.models import TaskDefinition
+from tower.schemas import STATUSES
+
+BODY = {"id": "crawl", "name": "Crawl the web", "actor_type": "AGENT", "code_ref": "docker://x/y:1"}
+SCHEMA = {
+    "type": "object",
+    "required": ["target", "year"],
+    "$defs": {"mode": {"enum": ["fast", "deep"]}},
+    "properties": {
+        "target": {"type": "string", "title": "Target", "description": "As in its filings"},
+        "year": {"type": "integer", "title": "Fiscal year", "maximum": 2026},
+        "ratio": {"type": "number"},
+        "dry": {"type": "boolean"},
+        "mode": {"$ref": "#/$defs/mode"},
+        "strategies": {"type": "array", "items": {"enum": ["fundamental", "sentiment", "technical"]}},
+        "sites": {"type": "array", "items": {"type": "string"}},
+        "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "deep": {"type": "object"},
+    },
+}
+DEFAULTS = {"target": "Tesla", "year": 2024, "strategies": ["sentiment"], "sites": ["a", "b"], "note": None}
+
+
+def person(role: str) -> Client:
+    user = User.objects.create_user(f"one-{role}", password="x")
+    user.groups.add(Group.objects.get(name=role))
+    user.is_staff = role in {"editor", "admin"}
+    user.save()
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def defined(**more: Any) -> TaskDefinition:
+    return edit.create({**BODY, **more}, by="anna").definition
+
+
+def page_of(client: Client, path: str = "/definitions/crawl/") -> str:
+    answer = client.get(path)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def started(answer: Any) -> Trace:
+    assert answer.status_code == 302, answer.content.decode()
+    return Trace.objects.get(id=re.fullmatch(r"/traces/([0-9A-Z]{26})/", answer["Location"])[1])  # type: ignore[index]
+
+
+def params_of(trace: Trace) -> Any:
+    return TaskBody.objects.get(task=TaskInstance._base_manager.get(tree_id=trace.number).key).input_params
+
+
+def a_run(status: str = "SUCCESS", *, id: str = "", job: str = "crawl", at_ms: int = 1_734_567_890_000) -> Trace:
+    return Trace.objects.create(
+        id=id or str(ULID()),
+        job_id=job,
+        status=STATUSES.index(status),  # type: ignore[arg-type]
+        created_ms=at_ms,
+        updated_ms=at_ms,
+        started_ms=at_ms,
+        finished_ms=at_ms + 61_000,
+    )
+
+
+# -- the list
+
+
+@pytest.mark.django_db
+def test_a_newcomer_is_told_what_to_do_next():
+    text = page_of(person("editor"), "/definitions/")
+
+    assert "No definitions yet" in text
+    assert "curl -X POST http://testserver/api/v1/definitions/" in text
+    assert "/admin/definitions/taskdefinition/add/" in text
+
+
+@pytest.mark.django_db
+def test_who_may_not_write_definitions_is_told_whom_to_ask():
+    text = page_of(person("viewer"), "/definitions/")
+
+    assert "ask an admin" in text
+    assert "/admin/definitions/" not in text
+
+
+@pytest.mark.django_db
+def test_the_list_names_version_state_runs_and_the_last_one(django_assert_max_num_queries):
+    defined()
+    edit.change("crawl", {"timeout_sec": 5}, by="anna")
+    defined(id="idle", name="Idle", is_active=False)
+    a_run("FAILED", id="first")
+    a_run("SUCCESS", id="second")
+    client = person("viewer")
+
+    with django_assert_max_num_queries(12):
+        text = page_of(client, "/definitions/")
+
+    crawl, idle = (re.search(rf'data-definition="{id}".*?\n</div>', text, re.S)[0] for id in ("crawl", "idle"))  # type: ignore[index]
+    assert "Crawl the web" in crawl and "v2" in crawl and "/traces/second/" in crawl and ">2<" in crawl
+    assert 'data-status="SUCCESS"' in crawl and "first" not in crawl
+    assert "no run yet" in idle and "switched off" in idle
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("query", "ids"),
+    [
+        ("q=WEB", ["crawl"]),
+        ("q=idl", ["idle"]),
+        ("q=%25", []),
+        ("actor_type=EXECUTION", ["idle"]),
+        ("active=yes", ["crawl"]),
+        ("active=no", ["idle"]),
+    ],
+)
+def test_the_list_is_filtered_by_text_kind_and_state(query, ids):
+    defined()
+    defined(id="idle", name="Idle", is_active=False, actor_type="EXECUTION")
+
+    text = page_of(person("viewer"), f"/definitions/?{query}")
+
+    assert re.findall(r'data-definition="(\w+)"', text) == ids
+
+
+@pytest.mark.django_db
+def test_a_long_list_has_pages(settings):
+    settings.TOWER_PAGE_SIZE = 2
+    for n in range(5):
+        defined(id=f"j{n}")
+    client, seen, path = person("viewer"), [], "/definitions/"
+
+    while path:
+        text = page_of(client, path)
+        seen.append(re.findall(r'data-definition="(\w+)"', text))
+        following = re.search(r'rel="next" href="([^"]+)"', text)
+        path = following[1].replace("&amp;", "&") if following else ""
+
+    assert seen == [["j0", "j1"], ["j2", "j3"], ["j4"]]
+
+
+# -- one definition
+
+
+@pytest.mark.django_db
+def test_a_definition_is_readable():
+    defined(params_schema=SCHEMA, join={"policy": "at_least", "percent": 80, "early": True}, description="Two\nlines")
+    text = page_of(person("viewer"))
+
+    for said in ("Crawl the web", "docker://x/y:1", "5 min an attempt", "30 s", "80 % must succeed", "whole number"):
+        assert said in text
+    assert "≤ 2026" in text and "fast, deep" in text and "As in its filings" in text
+
+
+@pytest.mark.django_db
+def test_versions_say_who_changed_what():
+    defined()
+    edit.change("crawl", {"timeout_sec": 60, "name": "Crawler"}, by="bob")
+
+    newest, oldest = history.versions(TaskDefinition.objects.get())
+
+    assert [(c.label, c.before, c.after) for c in newest.changes] == [
+        ("name", "Crawl the web", "Crawler"),
+        ("timeout, seconds", "300", "60"),
+    ]
+    assert oldest.changes == ()
+    text = page_of(person("viewer"))
+    assert "bob" in text and "anna" in text and "Crawler" in text
+
+
+@pytest.mark.django_db
+def test_an_unknown_definition_is_a_page_of_its_own():
+    assert person("viewer").get("/definitions/nobody/").status_code == 404
+
+
+@pytest.mark.django_db
+def test_b71_markup_in_a_definition_is_text():
+    evil = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
+    defined(
+        name=evil,
+        description=evil,
+        code_ref=evil,
+        default_params={evil: evil},
+        params_schema={"title": evil, "properties": {evil: {"title": evil, "description": evil, "enum": [evil]}}},
+    )
+
+    for path in ("/definitions/", "/definitions/crawl/", "/definitions/crawl/?as=json"):
+        text = page_of(person_once("operator"), path)
+        assert "<img" not in text and "<script>alert" not in text
+
+
+def person_once(role: str) -> Client:
+    user = User.objects.filter(username=f"one-{role}").first()
+    if user is None:
+        return person(role)
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.mark.django_db
+def test_fourteen_days_count_what_ended():
+    definition = defined()
+    now = 1_734_567_890_000
+    day = history.DAY_MS
+    for status, ago in (("SUCCESS", 0), ("SUCCESS", 1), ("FAILED", 1), ("RUNNING", 0), ("SUCCESS", 20)):
+        a_run(status, at_ms=now - ago * day)
+    a_run(job="other", at_ms=now)
+
+    found = history.fortnight(definition, now)
+
+    assert found is not None
+    assert [(d.runs, d.failed) for d in found.days[-2:]] == [(2, 1), (2, 0)]
+    assert sum(d.runs for d in found.days) == 4
+    assert (found.ended, found.succeeded, found.mean_ms) == (3, 2, 61_000)
+    assert found.last_failure is not None and found.last_failure.status == "FAILED"
+
+
+@pytest.mark.django_db
+def test_without_runs_there_is_no_figure():
+    assert history.fortnight(defined()) is None
+
+
+# -- who may start
+
+
+@pytest.mark.django_db
+def test_a_visitor_is_sent_to_sign_in_and_back():
+    defined()
+
+    answer = Client().get("/definitions/crawl/")
+
+    assert answer.status_code == 302
+    assert answer["Location"] == "/login/?next=%2Fdefinitions%2Fcrawl%2F"
+
+
+@pytest.mark.django_db
+def test_a_viewer_sees_no_form_and_is_told_why():
+    defined()
+    client = person("viewer")
+
+    text = page_of(client)
+
+    assert "data-start" not in text and "role operator" in text
+    assert client.post("/definitions/crawl/start/", {"params": "{}"}).status_code == 403
+
+
+@pytest.mark.django_db
+def test_an_inactive_definition_says_why_it_cannot_be_started():
+    defined(is_active=False)
+
+    text = page_of(person("operator"))
+
+    assert "data-start" not in text and "switched off, so no run can be started" in text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_b44_a_definition_that_was_switched_off_meanwhile_starts_nothing():
+    defined()
+    edit.change("crawl", {"is_active": False}, by="x")
+
+    answer = person("operator").post("/definitions/crawl/start/", {"params": "{}"})
+
+    assert answer.status_code == 200
+    assert "no run can be started" in answer.content.decode()
+    assert not Trace.objects.exists()
+
+
+@pytest.mark.django_db
+def test_b63_a_start_without_the_csrf_token_is_refused():
+    defined()
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(User.objects.create_superuser("root", password="x"))
+
+    assert client.post("/definitions/crawl/start/", {"params": "{}"}).status_code == 403
+    assert not Trace.objects.exists()
+
+
+# -- starting with one JSON text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_prefilled_parameters_start_a_run():
+    defined(default_params={"url": "https://example.org"})
+    client = person("operator")
+    shown = re.search(r'<textarea[^>]*name="params"[^>]*>(.*?)</textarea>', page_of(client), re.S)[1]  # type: ignore[index]
+
+    trace = started(client.post("/definitions/crawl/start/", {"params": unescaped(shown)}))
+
+    assert params_of(trace) == {"url": "https://example.org"}
+    assert (trace.job_id, trace.started_by) == ("crawl", "one-operator")
+
+
+def unescaped(text: str) -> str:
+    import html
+
+    return html.unescape(text)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_labels_come_with_the_run():
+    defined()
+
+    trace = started(person("operator").post("/definitions/crawl/start/", {"params": "", "labels": "team:research, a:b:c"}))
+
+    assert dict(TraceLabel.objects.filter(trace=trace).values_list("key", "value")) == {"team": "research", "a": "b:c"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_pressed_twice_it_leads_to_the_one_run_and_an_old_form_to_a_new_one():
+    defined()
+    client, id = person("operator"), str(ULID())
+
+    first = started(client.post("/definitions/crawl/start/", {"params": "{}", "trace_id": id}))
+    again = started(client.post("/definitions/crawl/start/", {"params": "{}", "trace_id": id}))
+    other = started(client.post("/definitions/crawl/start/", {"params": '{"a": 1}', "trace_id": id}))
+
+    assert first.id == again.id == id
+    assert other.id != id and params_of(other) == {"a": 1}
+    assert Trace.objects.count() == 2
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ('{"a": 1,\n "b": }', "line 2, column 7"),
+        ("[1]", "must be an object"),
+        ('{"a": NaN}', "NaN is no number of JSON"),
+        ('{"a": 1e400}', "Not a finite number"),
+        ('{"a": "\\ud800"}', "half a character"),
+        ('{"a": ' + "9" * 5000 + "}", "too many digits"),
+        ("[" * 5000, "nested too deeply"),
+    ],
+)
+def test_a_text_that_is_no_json_says_where_and_stays(text, error):
+    defined()
+
+    answer = person("operator").post("/definitions/crawl/start/", {"params": text, "labels": "a:b"})
+
+    said = unescaped(answer.content.decode())
+    assert answer.status_code == 200 and error in said
+    assert text in said and 'value="a:b"' in said
+    assert not Trace.objects.exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("labels", ["nocolon", ":x", "k" * 65 + ":v", ", ".join(f"k{n}:v" for n in range(17))])
+def test_b48_labels_out_of_form_are_an_error_at_their_field(labels):
+    defined()
+
+    text = person("operator").post("/definitions/crawl/start/", {"params": "{}", "labels": labels}).content.decode()
+
+    assert re.search(r'<input id="labels"[^>]*aria-invalid="true"', text)
+    assert not Trace.objects.exists()
+
+
+# -- starting with fields
+
+
+def field(text: str, name: str) -> str:
+    return re.search(rf'<(?:input|select|textarea)[^>]*name="p:{name}"[^>]*>', text)[0]  # type: ignore[index]
+
+
+FILLED = {
+    "as": "form",
+    "p:target": "NVIDIA",
+    "p:year": "2025",
+    "p:ratio": "0.5",
+    "p:dry": "true",
+    "p:mode": '"deep"',
+    "p:strategies": ['"fundamental"', '"technical"'],
+    "p:sites": "x\r\ny\r\n",
+    "p:note": "",
+    "p:deep": '{"a": [1]}',
+}
+
+
+@pytest.mark.django_db
+def test_fields_are_made_from_the_schema_and_filled_with_the_defaults():
+    defined(params_schema=SCHEMA, default_params=DEFAULTS)
+
+    text = page_of(person("operator"))
+
+    assert 'value="Tesla"' in field(text, "target") and 'aria-required="true"' in field(text, "target")
+    assert 'value="2024"' in field(text, "year") and 'inputmode="numeric"' in field(text, "year")
+    assert 'type="checkbox"' in field(text, "dry")
+    assert re.search(r'value="&quot;sentiment&quot;" checked', text)
+    assert "Fiscal year" in text and "As in its filings" in text
+    assert "<select" in field(text, "mode") and "<textarea" in field(text, "sites")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_form_as_it_comes_starts_a_run_with_the_defaults():
+    defined(params_schema=SCHEMA, default_params=DEFAULTS)
+    client = person("operator")
+    sent = {"as": "form", "p:target": "Tesla", "p:year": "2024", "p:strategies": '"sentiment"', "p:sites": "a\r\nb"}
+
+    trace = started(client.post("/definitions/crawl/start/", sent))
+
+    assert params_of(trace) == DEFAULTS
+
+
+@pytest.mark.django_db(transaction=True)
+def test_each_kind_of_field_gives_its_kind_of_value():
+    defined(params_schema=SCHEMA, default_params=DEFAULTS)
+
+    trace = started(person("operator").post("/definitions/crawl/start/", FILLED))
+
+    assert params_of(trace) == {
+        "target": "NVIDIA",
+        "year": 2025,
+        "ratio": 0.5,
+        "dry": True,
+        "mode": "deep",
+        "strategies": ["fundamental", "technical"],
+        "sites": ["x", "y"],
+        "note": None,
+        "deep": {"a": [1]},
+    }
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("said", "name", "error"),
+    [
+        ({"p:year": "20244"}, "year", "must be at most 2026"),
+        ({"p:year": "soon"}, "year", "must be a whole number"),
+        ({"p:year": ""}, "year", "may not be empty"),
+        ({"p:ratio": "half"}, "ratio", "must be a number"),
+        ({"p:deep": "[1]"}, "deep", "must be an object"),
+        ({"p:deep": "{"}, "deep", "line 1, column 2"),
+    ],
+)
+def test_b49_an_error_stands_beside_its_field_and_what_was_typed_stays(said, name, error):
+    defined(params_schema=SCHEMA, default_params=DEFAULTS)
+
+    text = person("operator").post("/definitions/crawl/start/", {**FILLED, **said}).content.decode()
+
+    wrong = re.search(rf'name="p:{name}".*?</div></div>', text, re.S)[0]  # type: ignore[index]
+    assert error in wrong and 'aria-invalid="true"' in field(text, name)
+    assert error in re.search(r"data-problems.*?</div>", text, re.S)[0]  # type: ignore[index]
+    assert 'value="NVIDIA"' in field(text, "target")
+    assert not Trace.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_missing_required_parameter_is_told_at_its_field():
+    defined(params_schema=SCHEMA)
+
+    text = person("operator").post("/definitions/crawl/start/", {"as": "form"}).content.decode()
+
+    assert 'aria-invalid="true"' in field(text, "target") and "is required" in text
+
+
+@pytest.mark.django_db
+def test_the_other_way_of_writing_keeps_what_was_filled_in():
+    defined(params_schema=SCHEMA, default_params={**DEFAULTS, "extra": [1]})
+    client = person("operator")
+    others = {"others": '{"extra": [2]}'}
+
+    as_json = client.post("/definitions/crawl/start/", {**FILLED, **others, "mode": "json"}).content.decode()
+    text = unescaped(re.search(r'name="params"[^>]*>(.*?)</textarea>', as_json, re.S)[1])  # type: ignore[index]
+    as_form = client.post("/definitions/crawl/start/", {"as": "json", "params": text, "mode": "form"}).content.decode()
+
+    assert 'value="NVIDIA"' in field(as_form, "target")
+    assert '"extra": [\n    2\n  ]' in unescaped(as_form)
+    assert not Trace.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_keys_that_the_schema_does_not_name_are_not_lost():
+    defined(params_schema=SCHEMA, default_params=DEFAULTS)
+
+    trace = started(person("operator").post("/definitions/crawl/start/", {**FILLED, "others": '{"extra": [2]}'}))
+
+    assert params_of(trace)["extra"] == [2]
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "string"}, "a\nb"),
+        ({"type": "string"}, 5),
+        ({"type": "integer"}, "five"),
+        ({"enum": [1, 2]}, 3),
+        ({"type": "array", "items": {"type": "string"}}, ["a\nb"]),
+        ({"type": "array", "items": {"enum": ["a"]}}, ["a", "b"]),
+        ({"type": "boolean"}, None),
+        ({"type": ["integer", "null"]}, None),
+        ({"type": ["boolean", "null"]}, None),
+        ({"type": ["boolean", "null"]}, False),
+        ({"enum": ["a", None]}, None),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, 7),
+        ({"$ref": "#"}, {"a": 1}),
+        (True, [1]),
+        ({"type": "string"}, ""),
+        ({"type": "array", "items": {"type": "string"}}, []),
+        ({"type": "number"}, 1.5e300),
+    ],
+)
+def test_a_value_that_its_field_cannot_carry_comes_back_all_the_same(schema, value):
+    prepared = parameters.fields({"properties": {"x": schema}}, {"x": value})
+
+    filled = parameters.fill(prepared, as_sent(prepared))
+
+    assert filled.sound and filled.params == {"x": value}
+
+
+def as_sent(fields):
+    """What a browser sends of fields that nobody touched."""
+    from django.http import QueryDict
+
+    sent = QueryDict(mutable=True)
+    for one in fields:
+        if one.kind == parameters.Kind.YES_NO:
+            sent.setlist(one.key, ["true"] if one.checked else [])
+        elif one.options:
+            chosen = [option.value for option in one.options if option.chosen]
+            sent.setlist(one.key, chosen or ([""] if one.kind == parameters.Kind.ONE_OF else []))
+        else:
+            sent[one.key] = one.text.replace("\n", "\r\n")
+        if not sent.getlist(one.key):
+            sent.pop(one.key, None)
+    return sent
+
+
+# -- as a command
+
+
+@pytest.mark.django_db
+def test_the_form_can_be_had_as_a_command_that_a_shell_takes():
+    import json
+    import shlex
+
+    defined(params_schema=SCHEMA, default_params=DEFAULTS)
+    sent = {**FILLED, "p:target": "it's $HOME `x` \\", "labels": "a:b", "show": "curl"}
+
+    answer = person("operator").post("/definitions/crawl/start/", sent, headers={"accept": "text/plain"})
+
+    assert answer["Content-Type"].startswith("text/plain")
+    words = shlex.split(answer.content.decode().replace("\\\n", " "))
+    assert words[:4] == ["curl", "-X", "POST", "http://testserver/api/v1/traces/"]
+    body = json.loads(words[words.index("-d") + 1])
+    assert body["job_id"] == "crawl" and body["labels"] == {"a": "b"}
+    assert body["input_params"]["target"] == "it's $HOME `x` \\"
+    assert not Trace.objects.exists()
+
+
+@pytest.mark.django_db
+def test_without_scripts_the_command_stands_on_the_page():
+    defined(default_params={"url": "x"})
+
+    text = person("operator").post("/definitions/crawl/start/", {"params": '{"url": "y"}', "show": "curl"}).content.decode()
+
+    assert '"url": "y"' in unescaped(re.search(r'<pre id="curl"[^>]*>(.*?)</pre>', text, re.S)[1])  # type: ignore[index]
+    assert not Trace.objects.exists()

@@ -35,7 +35,7 @@ class ControlRecord(models.Model):
     number = models.BigAutoField(primary_key=True)
     id = IdField(unique=True)
     trace_id = IdField()
-    trace = models.BigIntegerField(null=True)
+    trace = models.BigIntegerField()  # Trace.number
     task_id = IdField(null=True)
     action = models.SmallIntegerField()  # index in schemas.ACTIONS
     triggered_by = models.CharField(max_length=150)

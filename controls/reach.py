@@ -13,7 +13,7 @@ from django.db import connection
 from django.db.models import Count
 
 from instances.models import TaskInstance, Trace
-from tower.schemas import KINDS, OPEN, STATUSES, ActorType, TaskInstanceStatus
+from tower.schemas import KINDS, STATUSES, ActorType, TaskInstanceStatus
 
 #: A branch is counted up to here; more is shown as "10000+". A whole tree's counts stand ready.
 CAP: Final = 10_000
@@ -75,7 +75,10 @@ class Part:
 
 def key_of(number: int, task_id: str) -> int | None:
     """Where a task stands in the table; None where the tree has no such task."""
-    return TaskInstance.objects.filter(tree_id=number, id=task_id).values_list("key", flat=True).first()
+    keys: list[int] = list(
+        TaskInstance.objects.filter(tree_id=number, id=task_id).values_list("key", flat=True)
+    )
+    return keys[0] if keys else None
 
 
 def path_to(key: int) -> list[str]:
@@ -96,10 +99,6 @@ def parts_of(trace: Trace, key: int | None) -> list[Part]:
     else:
         found = _rows(_COUNTED_BELOW, key)
     return [Part(STATUSES[status], KINDS[kind], count) for status, kind, count in sorted(found)]
-
-
-def open_parts(parts: Iterable[Part]) -> list[Part]:
-    return [part for part in parts if part.status in OPEN]
 
 
 def _rows(sql: str, *params: Any) -> list[Any]:

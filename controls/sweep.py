@@ -88,15 +88,12 @@ def deliver(commands: CommandStore) -> bool:
 def retire(commands: CommandStore) -> bool:
     """Let the commands of ended trees go after a day."""
     kept = IntentLedger.objects.filter(expiring=False, last_number__gt=0).values("trace")
-    ended = dict(
-        Trace.objects.filter(number__in=kept, ended_ms__isnull=False).values_list("number", "ended_ms")[
-            :BATCH
-        ]
-    )
+    traces = Trace.objects.filter(number__in=kept, ended_ms__isnull=False)
+    ended = list(traces.annotate(gone=F("ended_ms") + KEEP_MS).values_list("number", "id", "gone")[:BATCH])
     if ended:
-        ids = dict(Trace.objects.filter(number__in=ended).values_list("number", "id"))
-        commands.retire({ids[number]: at + KEEP_MS for number, at in ended.items()})
-        writer.in_turn(lambda: _ledgers(ended, expiring=False).update(expiring=True))
+        commands.retire({trace_id: gone for _, trace_id, gone in ended})
+        numbers = [number for number, _, _ in ended]
+        writer.in_turn(lambda: _ledgers(numbers, expiring=False).update(expiring=True))
     return len(ended) == BATCH
 
 

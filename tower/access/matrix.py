@@ -36,7 +36,7 @@ EDIT = Right(None, "editor")
 #: ``"*"`` stands for the methods that a row does not name.
 MATRIX: Mapping[str, Mapping[str, Right]] = {
     "api:definitions": {"GET": READ, "POST": DEFINE},
-    "api:definition": {"GET": READ, "*": DEFINE},
+    "api:definition": {"GET": READ, "PUT": DEFINE, "PATCH": DEFINE},
     "api:traces": {"GET": READ, "POST": START},
     "api:trace": {"GET": READ},
     "api:tree": {"GET": READ},
@@ -52,7 +52,7 @@ MATRIX: Mapping[str, Mapping[str, Right]] = {
     "api:controls": {"GET": READ, "POST": CONTROL},
     "api:control": {"GET": READ},
     "api:schema": {"GET": READ},
-    "api:docs": {"GET": READ},
+    "api:docs": {"*": PAGE},
     "runs": {"*": PAGE},
     "trace": {"*": PAGE},
     "definitions": {"GET": PAGE, "POST": EDIT},
@@ -60,6 +60,7 @@ MATRIX: Mapping[str, Mapping[str, Right]] = {
     "definition-start": {"*": OPERATE},
     "controls:audit": {"*": PAGE},
     "controls:issue": {"*": OPERATE},
+    "controls:preview": {"GET": OPERATE},
     "health": {"*": PAGE},
     "password-again": {"*": PAGE},
     "theme": {"*": OPEN},
@@ -79,13 +80,18 @@ MATRIX: Mapping[str, Mapping[str, Right]] = {
 
 def right_of(url_name: str, method: str) -> Right | None:
     """The row of a URL pattern; None where there is none, which refuses everyone."""
-    rows = MATRIX.get(url_name)
-    if rows is None and ":" in url_name:
-        rows = MATRIX.get(url_name.partition(":")[0] + ":*")
-    if rows is None:
-        return None
-    method = "GET" if method == "HEAD" else method
-    return rows.get(method) or rows.get("*")
+    rows = _rows(url_name)
+    return rows.get("GET" if method == "HEAD" else method) or rows.get("*")
+
+
+def methods_of(url_name: str) -> list[str]:
+    """The methods that its rows name; empty where it has none."""
+    return sorted(_rows(url_name))
+
+
+def _rows(url_name: str) -> Mapping[str, Right]:
+    space, colon, _ = url_name.partition(":")
+    return MATRIX.get(url_name) or MATRIX.get(f"{space}:*" if colon else "") or {}
 
 
 def holds(principal: Principal | None, right: Right | None) -> bool:

@@ -1,0 +1,173 @@
+"""Controls on pages: the buttons of a run, the question before a CANCEL, the audit."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_GET, require_http_methods
+from ulid import ULID
+
+from controls import audit as audited
+from controls import issue as door
+from controls.api import as_json
+from controls.issue import ControlRefused, Issued
+from controls.policy import GLOBAL
+from controls.question import Answer, Place
+from tower.access.pages import page
+from tower.access.principal import Principal
+from tower.errors import TowerError
+from tower.marks import count
+from tower.schemas import ControlAction
+
+CANCEL = ControlAction.CANCEL
+
+
+@page("operator")
+@require_http_methods(["GET", "HEAD", "POST"])
+def issue(request: HttpRequest, trace_id: str) -> HttpResponse:
+    """POST: PAUSE and RUN at once, CANCEL when its question was answered. GET: the question."""
+    if request.method != "POST":
+        return ask(request, Place.of(trace_id, request.GET.get("task_id", "")))
+    answer = Answer.of(request)
+    if answer.action is CANCEL and not answer.confirmed and not wants_json(request):
+        return see_other(question(trace_id, answer.task_id))
+    place = Place.of(trace_id, answer.task_id) if answer.action is CANCEL else None
+    if not answer.checked(place):
+        return unfit(request, place, answer)
+    issued = act(request, trace_id, answer)
+    if wants_json(request):
+        return told(issued)
+    say(request, answer, issued)
+    return see_other(audited.link(trace_id, answer.task_id))
+
+
+def forbidden(request: HttpRequest, principal: Principal, trace_id: str) -> None:
+    """Who lacks the right to ask is remembered (reliability.md, B62)."""
+    if request.method != "POST":
+        return
+    try:
+        answer = Answer.of(request)
+    except TowerError:
+        return
+    if answer.checked(None):
+        door.refuse_unseen(
+            trace_id,
+            answer.action,
+            task_id=answer.task_id or None,
+            reason=answer.reason,
+            triggered_by=principal.name,
+        )
+
+
+issue.forbidden = forbidden  # type: ignore[attr-defined]
+
+
+@page("operator")
+@require_GET
+def preview(request: HttpRequest, trace_id: str) -> HttpResponse:
+    """What a CANCEL would touch now, for a question that is open."""
+    return JsonResponse(Place.of(trace_id, request.GET.get("task_id", "")).as_json())
+
+
+@page("viewer")
+@require_GET
+def audit(request: HttpRequest) -> HttpResponse:
+    return render(request, "controls/audit.html", audited.context(request))
+
+
+# -- asking
+
+
+def act(request: HttpRequest, trace_id: str, answer: Answer) -> Issued | ControlRefused:
+    try:
+        return door.issue(
+            trace_id,
+            answer.action,
+            task_id=answer.task_id or None,
+            control_id=answer.id,
+            reason=answer.reason,
+            triggered_by=request.user.get_username(),
+        )
+    except ControlRefused as refused:
+        return refused
+
+
+def ask(request: HttpRequest, place: Place, answer: Answer | None = None) -> HttpResponse:
+    context = {
+        "place": place,
+        "answer": answer,
+        "id": answer.id if answer else str(ULID()),
+        "back": audited.link(place.trace.id, place.task_id),
+    }
+    status = HTTPStatus.UNPROCESSABLE_ENTITY if answer else HTTPStatus.OK
+    return render(request, "controls/confirm.html", context, status=status)
+
+
+def unfit(request: HttpRequest, place: Place | None, answer: Answer) -> HttpResponse:
+    if place is not None and not wants_json(request):
+        return ask(request, place, answer)
+    name, text = next(iter(answer.errors.items()))
+    error = {"code": "invalid_form", "message": text, "details": {"field": name}}
+    return JsonResponse({"ok": False, "error": error}, status=HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+# -- telling
+
+
+def wants_json(request: HttpRequest) -> bool:
+    return not request.accepts("text/html")
+
+
+def told(issued: Issued | ControlRefused) -> JsonResponse:
+    if isinstance(issued, ControlRefused):
+        return JsonResponse({"ok": False, "error": issued.as_json()}, status=issued.http_status)
+    return JsonResponse({"ok": True, "control": as_json(issued.record)})
+
+
+def say(request: HttpRequest, answer: Answer, issued: Issued | ControlRefused) -> None:
+    if isinstance(issued, ControlRefused):
+        messages.error(request, refusal(issued))
+        return
+    messages.success(request, done(answer.action, issued))
+    if not issued.delivered:
+        messages.warning(request, _("Redis is away: actors hear of it when it is back."))
+
+
+def done(action: ControlAction, issued: Issued) -> str:
+    touched = issued.affected.open
+    shown = count(touched) + ("+" if issued.affected.capped else "")
+    if action is ControlAction.PAUSE:
+        return ngettext("Pause asked of %s task.", "Pause asked of %s tasks.", touched) % shown
+    if action is ControlAction.CANCEL:
+        return ngettext("Cancel asked of %s task.", "Cancel asked of %s tasks.", touched) % shown
+    return _("Resumed.")
+
+
+def refusal(refused: ControlRefused) -> str:
+    held_by = refused.details.get("held_by")
+    if held_by == GLOBAL:
+        return _("No pause was put here; the pause of the whole run holds it.")
+    if held_by:
+        return _("No pause was put here; that of %(task)s holds it.") % {"task": held_by}
+    return {
+        "already_ended": _("Nothing there is open any more."),
+        "cancelled": _("This is under a cancel, which cannot be taken back."),
+        "not_paused_here": _("No pause was put here."),
+    }[refused.code]
+
+
+def see_other(url: str) -> HttpResponse:
+    # 303: the browser reads the page, and a reload asks for nothing again.
+    return HttpResponseRedirect(url, status=HTTPStatus.SEE_OTHER)
+
+
+def question(trace_id: str, task_id: str) -> str:
+    url = reverse("controls:issue", args=[trace_id])
+    return f"{url}?{urlencode({'task_id': task_id})}" if task_id else url

@@ -131,7 +131,10 @@ def test_a_change_of_the_rules_makes_a_version_and_leaves_the_old_one(api):
     status, said = api("PATCH", "definitions/crawl/", {"timeout_sec": 5, "join": {"policy": "all"}})
 
     assert (status, said["version"], said["timeout_sec"], said["join"]) == (200, 2, 5, {"policy": "all"})
-    assert list(DefinitionVersion.objects.order_by("number").values_list("timeout_sec", flat=True)) == [300, 5]
+    assert list(DefinitionVersion.objects.order_by("number").values_list("timeout_sec", flat=True)) == [
+        300,
+        5,
+    ]
 
 
 def test_a_change_that_changes_nothing_makes_no_version(api):

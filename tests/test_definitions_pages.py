@@ -45,6 +45,13 @@ def person(role: str) -> Client:
     return client
 
 
+def the(pattern: str, text: str) -> str:
+    """What of the text stands between the brackets of the pattern, or all that it finds."""
+    found = re.search(pattern, text, re.S)
+    assert found, f"{pattern} is not in {text}"
+    return found[found.lastindex or 0]
+
+
 def defined(**more: Any) -> TaskDefinition:
     return edit.create({**BODY, **more}, by="anna").definition
 
@@ -57,18 +64,20 @@ def page_of(client: Client, path: str = "/definitions/crawl/") -> str:
 
 def started(answer: Any) -> Trace:
     assert answer.status_code == 302, answer.content.decode()
-    return Trace.objects.get(id=re.fullmatch(r"/traces/([0-9A-Z]{26})/", answer["Location"])[1])  # type: ignore[index]
+    return Trace.objects.get(id=the(r"^/traces/([0-9A-Z]{26})/$", answer["Location"]))
 
 
 def params_of(trace: Trace) -> Any:
     return TaskBody.objects.get(task=TaskInstance._base_manager.get(tree_id=trace.number).key).input_params
 
 
-def a_run(status: str = "SUCCESS", *, id: str = "", job: str = "crawl", at_ms: int = 1_734_567_890_000) -> Trace:
+def a_run(
+    status: str = "SUCCESS", *, id: str = "", job: str = "crawl", at_ms: int = 1_734_567_890_000
+) -> Trace:
     return Trace.objects.create(
         id=id or str(ULID()),
         job_id=job,
-        status=STATUSES.index(status),  # type: ignore[arg-type]
+        status=[s.value for s in STATUSES].index(status),
         created_ms=at_ms,
         updated_ms=at_ms,
         started_ms=at_ms,
@@ -108,7 +117,7 @@ def test_the_list_names_version_state_runs_and_the_last_one(django_assert_max_nu
     with django_assert_max_num_queries(12):
         text = page_of(client, "/definitions/")
 
-    crawl, idle = (re.search(rf'data-definition="{id}".*?\n</div>', text, re.S)[0] for id in ("crawl", "idle"))  # type: ignore[index]
+    crawl, idle = (the(rf'data-definition="{id}".*?\n</div>', text) for id in ("crawl", "idle"))
     assert "Crawl the web" in crawl and "v2" in crawl and "/traces/second/" in crawl and ">2<" in crawl
     assert 'data-status="SUCCESS"' in crawl and "first" not in crawl
     assert "no run yet" in idle and "switched off" in idle
@@ -156,10 +165,21 @@ def test_a_long_list_has_pages(settings):
 
 @pytest.mark.django_db
 def test_a_definition_is_readable():
-    defined(params_schema=SCHEMA, join={"policy": "at_least", "percent": 80, "early": True}, description="Two\nlines")
+    defined(
+        params_schema=SCHEMA,
+        join={"policy": "at_least", "percent": 80, "early": True},
+        description="Two\nlines",
+    )
     text = page_of(person("viewer"))
 
-    for said in ("Crawl the web", "docker://x/y:1", "5 min an attempt", "30 s", "80 % must succeed", "whole number"):
+    for said in (
+        "Crawl the web",
+        "docker://x/y:1",
+        "5 min an attempt",
+        "30 s",
+        "80 % must succeed",
+        "whole number",
+    ):
         assert said in text
     assert "≤ 2026" in text and "fast, deep" in text and "As in its filings" in text
 
@@ -193,7 +213,10 @@ def test_b71_markup_in_a_definition_is_text():
         description=evil,
         code_ref=evil,
         default_params={evil: evil},
-        params_schema={"title": evil, "properties": {evil: {"title": evil, "description": evil, "enum": [evil]}}},
+        params_schema={
+            "title": evil,
+            "properties": {evil: {"title": evil, "description": evil, "enum": [evil]}},
+        },
     )
 
     for path in ("/definitions/", "/definitions/crawl/", "/definitions/crawl/?as=json"):
@@ -295,7 +318,7 @@ def test_b63_a_start_without_the_csrf_token_is_refused():
 def test_the_prefilled_parameters_start_a_run():
     defined(default_params={"url": "https://example.org"})
     client = person("operator")
-    shown = re.search(r'<textarea[^>]*name="params"[^>]*>(.*?)</textarea>', page_of(client), re.S)[1]  # type: ignore[index]
+    shown = the(r'<textarea[^>]*name="params"[^>]*>(.*?)</textarea>', page_of(client))
 
     trace = started(client.post("/definitions/crawl/start/", {"params": unescaped(shown)}))
 
@@ -313,9 +336,14 @@ def unescaped(text: str) -> str:
 def test_labels_come_with_the_run():
     defined()
 
-    trace = started(person("operator").post("/definitions/crawl/start/", {"params": "", "labels": "team:research, a:b:c"}))
+    trace = started(
+        person("operator").post("/definitions/crawl/start/", {"params": "", "labels": "team:research, a:b:c"})
+    )
 
-    assert dict(TraceLabel.objects.filter(trace=trace).values_list("key", "value")) == {"team": "research", "a": "b:c"}
+    assert dict(TraceLabel.objects.filter(trace=trace).values_list("key", "value")) == {
+        "team": "research",
+        "a": "b:c",
+    }
 
 
 @pytest.mark.django_db(transaction=True)
@@ -357,11 +385,17 @@ def test_a_text_that_is_no_json_says_where_and_stays(text, error):
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("labels", ["nocolon", ":x", "k" * 65 + ":v", ", ".join(f"k{n}:v" for n in range(17))])
+@pytest.mark.parametrize(
+    "labels", ["nocolon", ":x", "k" * 65 + ":v", ", ".join(f"k{n}:v" for n in range(17))]
+)
 def test_b48_labels_out_of_form_are_an_error_at_their_field(labels):
     defined()
 
-    text = person("operator").post("/definitions/crawl/start/", {"params": "{}", "labels": labels}).content.decode()
+    text = (
+        person("operator")
+        .post("/definitions/crawl/start/", {"params": "{}", "labels": labels})
+        .content.decode()
+    )
 
     assert re.search(r'<input id="labels"[^>]*aria-invalid="true"', text)
     assert not Trace.objects.exists()
@@ -371,7 +405,7 @@ def test_b48_labels_out_of_form_are_an_error_at_their_field(labels):
 
 
 def field(text: str, name: str) -> str:
-    return re.search(rf'<(?:input|select|textarea)[^>]*name="p:{name}"[^>]*>', text)[0]  # type: ignore[index]
+    return the(rf'<(?:input|select|textarea)[^>]*name="p:{name}"[^>]*>', text)
 
 
 FILLED = {
@@ -406,7 +440,13 @@ def test_fields_are_made_from_the_schema_and_filled_with_the_defaults():
 def test_the_form_as_it_comes_starts_a_run_with_the_defaults():
     defined(params_schema=SCHEMA, default_params=DEFAULTS)
     client = person("operator")
-    sent = {"as": "form", "p:target": "Tesla", "p:year": "2024", "p:strategies": '"sentiment"', "p:sites": "a\r\nb"}
+    sent = {
+        "as": "form",
+        "p:target": "Tesla",
+        "p:year": "2024",
+        "p:strategies": '"sentiment"',
+        "p:sites": "a\r\nb",
+    }
 
     trace = started(client.post("/definitions/crawl/start/", sent))
 
@@ -449,9 +489,9 @@ def test_b49_an_error_stands_beside_its_field_and_what_was_typed_stays(said, nam
 
     text = person("operator").post("/definitions/crawl/start/", {**FILLED, **said}).content.decode()
 
-    wrong = re.search(rf'name="p:{name}".*?</div></div>', text, re.S)[0]  # type: ignore[index]
+    wrong = the(rf'name="p:{name}".*?</div></div>', text)
     assert error in wrong and 'aria-invalid="true"' in field(text, name)
-    assert error in re.search(r"data-problems.*?</div>", text, re.S)[0]  # type: ignore[index]
+    assert error in the(r"data-problems.*?</div>", text)
     assert 'value="NVIDIA"' in field(text, "target")
     assert not Trace.objects.exists()
 
@@ -472,8 +512,10 @@ def test_the_other_way_of_writing_keeps_what_was_filled_in():
     others = {"others": '{"extra": [2]}'}
 
     as_json = client.post("/definitions/crawl/start/", {**FILLED, **others, "mode": "json"}).content.decode()
-    text = unescaped(re.search(r'name="params"[^>]*>(.*?)</textarea>', as_json, re.S)[1])  # type: ignore[index]
-    as_form = client.post("/definitions/crawl/start/", {"as": "json", "params": text, "mode": "form"}).content.decode()
+    text = unescaped(the(r'name="params"[^>]*>(.*?)</textarea>', as_json))
+    as_form = client.post(
+        "/definitions/crawl/start/", {"as": "json", "params": text, "mode": "form"}
+    ).content.decode()
 
     assert 'value="NVIDIA"' in field(as_form, "target")
     assert '"extra": [\n    2\n  ]' in unescaped(as_form)
@@ -484,7 +526,9 @@ def test_the_other_way_of_writing_keeps_what_was_filled_in():
 def test_keys_that_the_schema_does_not_name_are_not_lost():
     defined(params_schema=SCHEMA, default_params=DEFAULTS)
 
-    trace = started(person("operator").post("/definitions/crawl/start/", {**FILLED, "others": '{"extra": [2]}'}))
+    trace = started(
+        person("operator").post("/definitions/crawl/start/", {**FILLED, "others": '{"extra": [2]}'})
+    )
 
     assert params_of(trace)["extra"] == [2]
 
@@ -563,7 +607,20 @@ def test_the_form_can_be_had_as_a_command_that_a_shell_takes():
 def test_without_scripts_the_command_stands_on_the_page():
     defined(default_params={"url": "x"})
 
-    text = person("operator").post("/definitions/crawl/start/", {"params": '{"url": "y"}', "show": "curl"}).content.decode()
+    text = (
+        person("operator")
+        .post("/definitions/crawl/start/", {"params": '{"url": "y"}', "show": "curl"})
+        .content.decode()
+    )
 
-    assert '"url": "y"' in unescaped(re.search(r'<pre id="curl"[^>]*>(.*?)</pre>', text, re.S)[1])  # type: ignore[index]
+    assert '"url": "y"' in unescaped(the(r'<pre id="curl"[^>]*>(.*?)</pre>', text))
     assert not Trace.objects.exists()
+
+
+def test_a_schema_that_leads_to_itself_ends():
+    endless = {
+        "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}, {"type": "null"}]}},
+        "properties": {"x": {"$ref": "#/$defs/a"}},
+    }
+
+    assert [one.kind for one in parameters.fields(endless, {})] == [parameters.Kind.JSON]

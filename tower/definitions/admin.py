@@ -88,7 +88,9 @@ class TaskDefinitionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         edited = edit.change(obj.pk, said, by=by) if change else edit.create(said, by=by)
         obj.version = edited.definition.version
         if edited.created:
-            messages.info(request, _("Version %(number)s holds for tasks from now on.") % {"number": obj.version})
+            messages.info(
+                request, _("Version %(number)s holds for tasks from now on.") % {"number": obj.version}
+            )
 
     @admin.action(description=_("Switch off: no more runs"), permissions=["change"])
     def deactivate(self, request: HttpRequest, chosen: QuerySet[TaskDefinition]) -> None:

@@ -62,7 +62,11 @@ def create(body: Mapping[str, Any], *, by: str) -> Edited:
             _tell("definition_created", definition, by)
             return Edited(definition, created=True, unknown=reading.unknown)
     # An operator's switching off does not turn the repeat of an old body into another one.
-    told = reading.values if "is_active" in body else {n: v for n, v in reading.values.items() if n != "is_active"}
+    told = (
+        reading.values
+        if "is_active" in body
+        else {n: v for n, v in reading.values.items() if n != "is_active"}
+    )
     if differs := sorted(name for name, value in told.items() if _unlike(value, getattr(existing, name))):
         raise Conflict(f"{existing.pk} is defined otherwise: {', '.join(differs)}", differs=differs)
     return Edited(existing, created=False, unknown=reading.unknown)
@@ -91,7 +95,8 @@ def change(id: str, body: Mapping[str, Any], *, by: str, whole: bool = False) ->
 def switch(ids: Iterable[str], *, active: bool, by: str) -> int:
     """Activate or deactivate; says how many of them were not so before."""
     before = TaskDefinition.objects.filter(pk__in=list(ids), is_active=not active)
-    return sum(1 for id in before.values_list("pk", flat=True) if change(id, {"is_active": active}, by=by))
+    switched = [change(id, {"is_active": active}, by=by) for id in before.values_list("pk", flat=True)]
+    return len(switched)
 
 
 def limits() -> Limits:
@@ -113,7 +118,7 @@ def _set(definition: TaskDefinition, name: str, value: Any) -> bool:
 
 
 def _unlike(one: Any, other: Any, *, ordered: bool = False) -> bool:
-    # As JSON: for Python 1, 1.0 and True are equal. The order of keys is that of the fields in the start form.
+    # As JSON: for Python 1, 1.0 and True are equal. The order of keys is that of the start form's fields.
     option = None if ordered else orjson.OPT_SORT_KEYS
     return orjson.dumps(one, option=option) != orjson.dumps(other, option=option)
 

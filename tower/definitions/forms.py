@@ -17,7 +17,13 @@ class JSONTextField(forms.CharField):
 
     def __init__(self, *, empty: Any = None, **kwargs: Any) -> None:
         self.empty = empty
-        attrs = {"class": "vLargeTextField mono", "data-json": "", "spellcheck": "false", "rows": 12, "cols": 80}
+        attrs = {
+            "class": "vLargeTextField mono",
+            "data-json": "",
+            "spellcheck": "false",
+            "rows": 12,
+            "cols": 80,
+        }
         kwargs.setdefault("widget", forms.Textarea(attrs))
         super().__init__(required=False, **kwargs)
 
@@ -49,20 +55,22 @@ class JSONTextField(forms.CharField):
 
 class DefinitionForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for mypy only
     default_params = JSONTextField(
-        label=_("default parameters"), empty={}, help_text=_("An object; a run's own parameters are laid over it.")
+        label=_("default parameters"),
+        empty={},
+        help_text=_("An object; a run's own parameters are laid over it."),
     )
     params_schema = JSONTextField(
         label=_("parameter schema"),
         help_text=_(
-            "JSON Schema (draft 2020-12) of a run's parameters; empty: any object. Each $ref leads to a place inside,"
-            " patterns have at most 200 characters, without look-around and back-references."
+            "JSON Schema (draft 2020-12) of a run's parameters; empty: any object. Each $ref leads to a place"
+            " inside, patterns have at most 200 characters, without look-around and back-references."
         ),
     )
     join = JSONTextField(
         label=_("join"),
         help_text=_(
-            'How a task ends by its children; empty: by the default. {"policy": "any" | "all" | "all_done"}, or'
-            ' {"policy": "at_least" | "at_most_failed", "count": 2} with "percent" instead of "count";'
+            'How a task ends by its children; empty: by the default. {"policy": "any" | "all" | "all_done"},'
+            ' or {"policy": "at_least" | "at_most_failed", "count": 2} with "percent" instead of "count";'
             ' "early": true ends it as soon as nothing can change the verdict.'
         ),
         widget=forms.Textarea(
@@ -90,7 +98,9 @@ class DefinitionForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for 
         )
         help_texts = {
             "id": _("For ever: 1–64 of A–Z a–z 0–9 _ . : -, beginning with a letter or digit."),
-            "code_ref": _("Where the code stands, such as docker://team/image:tag. The tower only passes it on."),
+            "code_ref": _(
+                "Where the code stands, such as docker://team/image:tag. The tower only passes it on."
+            ),
             "timeout_sec": _("From an attempt's first report on; 0 is never, at most 30 days."),
             "cancel_grace_sec": _("What an actor has after a CANCEL before the tower ends its task."),
             "is_active": _("Switched off, no run can be started; tasks below other runs are still accepted."),
@@ -112,7 +122,11 @@ class DefinitionForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for 
 
     def _refuse_what_is_outdated(self, seen: int | None) -> None:
         # Locked until the save, which is in the same transaction (the admin site opens one).
-        now = TaskDefinition.objects.select_for_update().values_list("version", flat=True).get(pk=self.instance.pk)
+        now = (
+            TaskDefinition.objects.select_for_update()
+            .values_list("version", flat=True)
+            .get(pk=self.instance.pk)
+        )
         if seen is not None and seen != now:
             said = _("Somebody saved version %(now)s while you edited version %(seen)s. Open the page again.")
             raise forms.ValidationError(said, code="conflict", params={"now": now, "seen": seen})

@@ -6,7 +6,7 @@ A page may look up at the runs; ``models``, ``rules``, ``edit`` and ``validation
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +42,8 @@ class Run:
 
 
 def _run(trace: Trace) -> Run:
-    ended = trace.started_ms is not None and trace.finished_ms is not None
-    took = trace.finished_ms - trace.started_ms if ended else None
+    started, finished = trace.started_ms, trace.finished_ms
+    took = None if started is None or finished is None else finished - started
     return Run(trace.id, trace.name, STATUSES[trace.status], trace.created_ms, took)
 
 
@@ -58,7 +58,9 @@ def runs_of(definitions: Sequence[TaskDefinition]) -> dict[str, Runs]:
     ids = [definition.pk for definition in definitions]
     counted = {
         row["job_id"]: row
-        for row in Trace.objects.filter(job_id__in=ids).values("job_id").annotate(n=Count("pk"), last=Max("pk"))
+        for row in Trace.objects.filter(job_id__in=ids)
+        .values("job_id")
+        .annotate(n=Count("pk"), last=Max("pk"))
     }
     last = Trace.objects.in_bulk([row["last"] for row in counted.values()])
     return {id: Runs(row["n"], _run(last[row["last"]])) for id, row in counted.items() if row["last"] in last}
@@ -121,7 +123,7 @@ def fortnight(definition: TaskDefinition, now_ms: int | None = None) -> Fortnigh
     )
 
 
-def _days(counted: Iterable[Mapping[str, int]], first: int) -> tuple[Day, ...]:
+def _days(counted: Iterable[Any], first: int) -> tuple[Day, ...]:
     runs, failed = [0] * DAYS, [0] * DAYS
     for row in counted:
         # A clock that was ahead may have written a day of tomorrow.
@@ -182,5 +184,7 @@ def _text(value: Any) -> str:
 
 def changes_of(version: DefinitionVersion) -> tuple[Changed, ...]:
     """What one version changed of the one before it."""
-    before = DefinitionVersion.objects.filter(definition=version.definition_id, number=version.number - 1).first()
+    before = DefinitionVersion.objects.filter(
+        definition=version.definition_id, number=version.number - 1
+    ).first()
     return _changes(before, version)

@@ -47,7 +47,7 @@ class TaskDefinition(Rules):
         ordering = ["id"]
 
     def __str__(self) -> str:
-        return self.id
+        return str(self.id)
 
 
 class DefinitionVersion(Rules):

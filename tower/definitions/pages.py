@@ -17,7 +17,8 @@ from instances import ingest
 from tower import paging
 from tower.access.pages import page
 from tower.access.roles import role_at_least
-from tower.definitions import history, start as starting, words
+from tower.definitions import history, words
+from tower.definitions import start as starting
 from tower.definitions.models import TaskDefinition
 from tower.definitions.start import FORM, JSON, StartForm
 from tower.errors import Conflict, TowerError
@@ -160,7 +161,9 @@ def _as_curl(request: HttpRequest, found: TaskDefinition, form: StartForm) -> Ht
         return _shown(request, found, form, sent=True)
     if request.accepts("text/html"):
         return _shown(request, found, form, curl=True)
-    return HttpResponse(starting.as_curl(found, form, _site(request)), content_type="text/plain; charset=utf-8")
+    return HttpResponse(
+        starting.as_curl(found, form, _site(request)), content_type="text/plain; charset=utf-8"
+    )
 
 
 def _site(request: HttpRequest) -> str:

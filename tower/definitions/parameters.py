@@ -1,4 +1,4 @@
-"""The start form: fields out of a parameter schema, and parameters out of what was filled in. No request, no model.
+"""Fields out of a parameter schema, and parameters out of what was filled in. No request, no model.
 
 Only what a field can carry becomes one; every other property is a small JSON
 text, and keys that the schema does not name are kept together in another. So
@@ -69,10 +69,10 @@ class Field:
 class Posted(Protocol):
     """What is read of a ``QueryDict``."""
 
-    def get(self, name: str, default: str = "") -> Any: ...
-    def getlist(self, name: str) -> list[Any]: ...
+    def get(self, key: str, default: str) -> Any: ...
+    def getlist(self, key: str) -> list[Any]: ...
 
-    def __contains__(self, name: object) -> bool: ...
+    def __contains__(self, key: object) -> bool: ...
 
 
 # -- from a schema
@@ -111,16 +111,17 @@ def _default(schema: Any) -> Any:
     return schema.get("default", NOTHING) if isinstance(schema, dict) else NOTHING
 
 
-def plain(schema: Any, root: Schema) -> tuple[Schema, bool]:
+def plain(schema: Any, root: Schema, *, detours: int = 8) -> tuple[Schema, bool]:
     """A property without its detours (``$ref`` into the schema, "or null"), and whether it takes null."""
-    found = schema if isinstance(schema, dict) else {}
+    found = schema if isinstance(schema, dict) and detours else {}
     if isinstance(reference := found.get("$ref"), str):
         found = {**_at(reference, root), **found}
     for union in ("anyOf", "oneOf"):
         options = found.get(union)
         if isinstance(options, list) and {"type": "null"} in options and len(options) == 2:
             other = options[1 - options.index({"type": "null"})]
-            return {**plain(other, root)[0], **{k: v for k, v in found.items() if k != union}}, True
+            straight = plain(other, root, detours=detours - 1)[0]
+            return {**straight, **{k: v for k, v in found.items() if k != union}}, True
     types = found.get("type")
     if isinstance(types, list) and "null" in types and len(types) == 2:
         return {**found, "type": next(t for t in types if t != "null")}, True
@@ -166,8 +167,11 @@ def _kind(schema: Schema) -> tuple[Kind, tuple[Option, ...]]:
         if some := _options(items):
             return Kind.SOME_OF, some
         # A pattern may want line breaks inside of an item; then lines are not enough.
-        return (Kind.LINES if items.keys() <= {"type", "title", "description"} and items.get("type") == "string"
-                else Kind.JSON), ()
+        return (
+            Kind.LINES
+            if items.keys() <= {"type", "title", "description"} and items.get("type") == "string"
+            else Kind.JSON
+        ), ()
     if declared == "string" and schema.get("format") == "date":
         return Kind.DATE, ()
     if declared == "string" and isinstance(most := schema.get("maxLength"), int) and most > LONG_TEXT:
@@ -179,7 +183,9 @@ def _options(schema: Schema) -> tuple[Option, ...]:
     values = schema.get("enum")
     if not isinstance(values, list) or len(values) > MAX_OPTIONS:
         return ()
-    return tuple(Option(_compact(value), value if isinstance(value, str) else _compact(value)) for value in values)
+    return tuple(
+        Option(_compact(value), value if isinstance(value, str) else _compact(value)) for value in values
+    )
 
 
 # -- filled in
@@ -210,7 +216,9 @@ def _carries(field: Field, value: Any) -> bool:
             known = {option.value for option in field.options}
             return isinstance(value, list) and {_compact(one) for one in value} <= known
         case Kind.LINES:
-            return isinstance(value, list) and all(isinstance(one, str) and one.splitlines() == [one] for one in value)
+            return isinstance(value, list) and all(
+                isinstance(one, str) and one.splitlines() == [one] for one in value
+            )
         case _:
             return False
 
@@ -275,7 +283,7 @@ def fill(prepared: tuple[Field, ...], posted: Posted) -> Filled:
 
 
 def blame(filled: Filled, errors: list[dict[str, str]]) -> tuple[Filled, list[dict[str, str]]]:
-    """Put what was found wrong beside the fields it is about; the second part is what no field is to blame for."""
+    """Put what is wrong beside the fields it is about; the second part is what no field is to blame for."""
     by_field: dict[str, list[str]] = {}
     homeless = []
     for error in errors:

@@ -45,7 +45,9 @@ class StartForm:
 
     def problems(self) -> list[tuple[str, str]]:
         """Each fault with the id of what it is about, for the summary above the form."""
-        found = [(f"p{n}", f"{one.title}: {e}") for n, one in enumerate(self.filled.fields) for e in one.errors]
+        found = [
+            (f"p{n}", f"{one.title}: {e}") for n, one in enumerate(self.filled.fields) for e in one.errors
+        ]
         found += [("others", f"{_('Other parameters')}: {e}") for e in self.filled.others_errors]
         found += [("params", f"{_('Parameters')}: {e}") for e in self.text_errors]
         return found + [("labels", f"{_('Labels')}: {e}") for e in self.labels_errors]
@@ -102,7 +104,9 @@ def refused(form: StartForm, error: TowerError) -> StartForm:
 def blamed(form: StartForm, errors: list[dict[str, str]]) -> StartForm:
     filled, homeless = parameters.blame(form.filled, errors)
     said = tuple(f"{error['path']} {error['message']}".strip() for error in homeless)
-    return replace(form, filled=filled, **{"text_errors" if form.mode == JSON else "errors": said})
+    if form.mode == JSON:
+        return replace(form, filled=filled, text_errors=said)
+    return replace(form, filled=filled, errors=said)
 
 
 def read_labels(text: str) -> dict[str, str]:

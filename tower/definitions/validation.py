@@ -6,9 +6,10 @@ fields; who needs an error raises the first.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -41,7 +42,7 @@ class Fault:
     code: str
     message: str
     field: str
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Unfit(Exception):
@@ -60,9 +61,7 @@ Check: TypeAlias = Callable[[Any, Limits], Any]
 
 def _id(value: Any, limits: Limits) -> str:
     if not isinstance(value, str) or not re.fullmatch(ID_PATTERN.rstrip("$"), value):
-        raise Unfit(
-            "invalid_id", "must be 1-64 of A-Z a-z 0-9 _ . : - and begin with a letter or digit"
-        )
+        raise Unfit("invalid_id", "must be 1-64 of A-Z a-z 0-9 _ . : - and begin with a letter or digit")
     if value in RESERVED_IDS:
         raise Unfit("reserved_id", f"{value} is reserved")
     return value
@@ -261,11 +260,25 @@ def _threshold(policy: JoinPolicy, value: Mapping[str, Any]) -> dict[str, Any]:
 
 #: Where a schema holds other schemas: one, a list of them, or one by name.
 _ONE = frozenset(
-    "additionalItems additionalProperties contains contentSchema else if items not propertyNames then"
-    " unevaluatedItems unevaluatedProperties".split()
+    {
+        "additionalItems",
+        "additionalProperties",
+        "contains",
+        "contentSchema",
+        "else",
+        "if",
+        "items",
+        "not",
+        "propertyNames",
+        "then",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+    }
 )
 _LIST = frozenset({"allOf", "anyOf", "items", "oneOf", "prefixItems"})
-_NAMED = frozenset({"$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"})
+_NAMED = frozenset(
+    {"$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"}
+)
 
 
 def _subschemas(schema: Mapping[str, Any], at: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -291,7 +304,7 @@ def _long_patterns(schema: Mapping[str, Any], at: str) -> Iterator[str]:
 @lru_cache(maxsize=256)
 def _validator(schema: bytes) -> jsonschema_rs.Validator:
     # Offline: by default a `$ref` is fetched over HTTP, and `file:` is read from this machine (measured).
-    # RegexOptions: the engine in linear time; the default one backtracks. 1 MiB is far more than 200 characters need.
+    # RegexOptions: the engine in linear time; the default one backtracks. 1 MiB is plenty for 200 characters.
     return jsonschema_rs.validator_for(
         orjson.loads(schema),
         offline=True,
@@ -358,7 +371,9 @@ _TYPES = {
 
 #: The validator's own sentences repeat the value, which may have 256 KiB.
 _SAID: Mapping[str, Callable[[dict[str, Any]], str]] = {
-    "type": lambda kind: "must be " + " or ".join(sorted((_TYPES.get(name, name) for name in kind["types"]), key="null".__eq__)),
+    "type": lambda kind: (
+        "must be " + " or ".join(_TYPES[name] for name in sorted(kind["types"], key="null".__eq__))
+    ),
     "enum": lambda kind: "must be one of " + _shown(kind["options"])[1:-1],
     "const": lambda kind: "must be " + _shown(kind["expected_value"]),
     "minimum": lambda kind: f"must be at least {kind['limit']}",

@@ -145,7 +145,6 @@ def as_text(value: Any) -> str:
     return "" if value is None else pretty(value)
 
 
-
 def first_definition(site: str) -> str:
     """What a newcomer may paste."""
     return (

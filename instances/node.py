@@ -165,11 +165,11 @@ _SAME = 1  # stands for the newest report's key, which most keys are
 def remember(node: Node) -> str:
     own = node.own
     parts: dict[str, Any] = {}
-    if own.newest is not None:
+    if own.newest is not None or not own.plain:
         newest = own.newest
 
         def short(key: Key | None) -> Any:
-            return _SAME if key == newest else key
+            return _SAME if key is not None and key == newest else key
 
         parts["o"] = [
             own.attempt,
@@ -213,7 +213,7 @@ def recall(node: Node, memory: str) -> None:
         return
     parts = orjson.loads(memory)
     if kept := parts.get("o"):
-        newest: Key = (kept[1][0], kept[1][1])
+        newest = _key(kept[1])
 
         def key(value: Any) -> Key | None:
             return newest if value == _SAME else (value[0], value[1]) if value else None

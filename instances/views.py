@@ -52,7 +52,7 @@ def outline_of(request: HttpRequest, run: Trace) -> Outline:
         run,
         now_ms=time.time_ns() // 1_000_000,
         node=ask.get("node", "")[:64].replace("\0", ""),
-        status=STATUSES.index(TaskInstanceStatus(status)) if status in TaskInstanceStatus else None,
+        status=STATUSES.index(TaskInstanceStatus(status)) if status in TaskInstanceStatus.__members__ else None,
         q=ask.get("q", "")[:200].replace("\0", ""),
         start=min(int(start), 1_000_000) if start.isascii() and start.isdigit() and len(start) < 8 else 0,
     )

@@ -1,6 +1,23 @@
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-api_patterns: list[URLPattern] = []
-page_patterns: list[URLPattern] = []
+from instances import api, api_reads, runs, views
+
+api_patterns: list[URLPattern] = [
+    path("traces/", api_reads.TracesView.as_view(), name="traces"),
+    path("traces/<str:trace_id>/", api_reads.TraceView.as_view(), name="trace"),
+    path("traces/<str:trace_id>/tree/", api_reads.TreeView.as_view(), name="tree"),
+    path("traces/<str:trace_id>/changes/", api_reads.ChangesView.as_view(), name="changes"),
+    path("traces/<str:trace_id>/snapshot/", api_reads.SnapshotView.as_view(), name="snapshot"),
+    path("traces/<str:trace_id>/events/", api_reads.TraceEventsView.as_view(), name="trace-events"),
+    path("tasks/", api.RegisterTasks.as_view(), name="tasks"),
+    path("events/", api.ReportEvents.as_view(), name="events"),
+    path("tasks/<str:task_id>/", api_reads.TaskView.as_view(), name="task"),
+    path("tasks/<str:task_id>/command/", api_reads.CommandView.as_view(), name="command"),
+    path("tasks/<str:task_id>/events/", api_reads.TaskEventsView.as_view(), name="task-events"),
+]
+page_patterns: list[URLPattern] = [
+    path("", runs.runs, name="runs"),
+    path("traces/<str:trace_id>/", views.trace, name="trace"),
+]

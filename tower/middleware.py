@@ -18,10 +18,11 @@ from django.middleware import common
 
 from tower import error_pages, logs
 from tower.access import limits, sessions
-from tower.access.matrix import holds, right_of
+from tower.access.matrix import holds, methods_of, right_of
 from tower.access.pages import ask_again, to_sign_in
 from tower.access.principal import principal_of_user
 from tower.api import TowerView, as_refusal, bearer
+from tower.errors import TowerError
 
 Next = Callable[[HttpRequest], HttpResponse]
 _log = logging.getLogger("tower.access")
@@ -111,6 +112,17 @@ class Common(common.CommonMiddleware):
         return super().should_redirect_with_slash(request)
 
 
+def _no_right(request: HttpRequest, name: str) -> HttpResponse:
+    if methods := methods_of(name):
+        answer = error_pages.said(
+            request, TowerError("This method is not for here.", code="method_not_allowed", http_status=405)
+        )
+        answer["Allow"] = ", ".join(methods)
+        return answer
+    _log.error("pattern_without_right", extra={"route": name})
+    raise PermissionDenied
+
+
 class Access:
     """Innermost: nobody gets past the matrix. API views ask it themselves."""
 
@@ -130,8 +142,7 @@ class Access:
         name = request.resolver_match.view_name if request.resolver_match else ""
         right = right_of(name, request.method or "")
         if right is None:
-            _log.error("pattern_without_right", extra={"route": name})
-            raise PermissionDenied
+            return _no_right(request, name)
         if right.open:
             return None
         principal = principal_of_user(request.user)

@@ -97,6 +97,7 @@ class SignIn(Limited, LoginView):
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         answer = super().form_valid(form)
         sessions.begin(self.request)
+        signin.forget()
         return answer
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:

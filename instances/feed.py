@@ -367,7 +367,8 @@ class Feed:
             await self._fill()
 
     async def _fill(self) -> None:
-        found = await in_database(read_since, self.number, self.ready)
+        since = self.ready
+        found = await in_database(read_since, self.number, since)
         if found is None:
             for watcher in list(self.watchers):
                 await watcher.close(NO_SUCH_TRACE)
@@ -376,15 +377,20 @@ class Feed:
         if found.head.control != self.control or found.intents != self.intents:
             self.intents, self.control = found.intents, found.head.control
             await self._tell_intents()
-        if found.rows is None or found.head.seq < self.ready:
+        await self._take_read(found, since)
+        self._hole_since = None
+        self._chain()
+
+    async def _take_read(self, found: Since, since: int) -> None:
+        if found.head.seq < since or (found.rows is None and found.head.seq > self.ready):
+            # A restored backup, or too much to send.
             await self._reset(found.head.seq)
-        else:
+        elif found.head.seq > self.ready and found.rows is not None:
+            # Not where messages have overtaken the read: its rows would take newer ones back.
             for row in found.rows:
                 self._note(row)
                 self._new.add(row[0])
             self.ready = found.head.seq
-        self._hole_since = None
-        self._chain()
 
     async def _tell_intents(self) -> None:
         frame = snapshot.frame(
@@ -479,8 +485,16 @@ class Feed:
     # -- what one socket asks
 
     def beat(self) -> str:
+        """Also tells the last control: a frame of intents that got lost shows in no ``seq``."""
         return encoded(
-            {"op": "beat", "seq": self.sent, "t": now_ms(), "tick": self.tick, "mode": self.hub.mode}
+            {
+                "op": "beat",
+                "seq": self.sent,
+                "control": self.control,
+                "t": now_ms(),
+                "tick": self.tick,
+                "mode": self.hub.mode,
+            }
         )
 
     async def greet(self, watcher: Watcher, since: int | None = None, epoch: str | None = None) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from django.db import models
+from django.db import models, transaction
 
 from instances.live import TraceChange, row_of
 from instances.models import Intent, IntentLedger, TaskBody, TaskInstance, TaskSaid, Trace
@@ -47,6 +47,7 @@ class Tree:
     def nodes(self) -> list[TaskInstance]:
         return list(TaskInstance._base_manager.filter(tree_id=self.number).order_by("n"))
 
+    @transaction.atomic
     def grow(self, parent: str | None, text: str, **fields: Any) -> TraceChange:
         """Hang the trees of ``text`` below ``parent`` (None: at the top; the first one becomes the root)."""
         known = {node.id: node for node in self.nodes()}
@@ -66,6 +67,7 @@ class Tree:
             self._write(node, kids=node.kids, kids_ended=node.kids_ended, rev=self.seq)
         return self._said(before, parents, made)
 
+    @transaction.atomic
     def change(self, ids: str | Sequence[str], **fields: Any) -> TraceChange:
         """Set columns of tasks, as one batch."""
         before = self.trace.seq
@@ -82,6 +84,7 @@ class Tree:
     def describe(self, id: str, **body: Any) -> None:
         TaskBody.objects.update_or_create(task=self[id].key, defaults=body)
 
+    @transaction.atomic
     def ask(self, target: str, action: ControlAction) -> Intent:
         """Put a control at a place ("" for the whole tree)."""
         ledger, _ = IntentLedger.objects.get_or_create(trace=self.number)

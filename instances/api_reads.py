@@ -11,6 +11,7 @@ from django.conf import settings
 from django.http import HttpResponse
 
 from instances import reads, snapshot
+from instances.api import StartRun
 from instances.lifecycle import Origin, Verdict
 from instances.reads import Head, Places, Row, at_one_moment
 from tower.api import TowerView, answer
@@ -32,7 +33,7 @@ FIRST_ROWS = 256
 FILTERS = PAGED | {"status", "job_id", "label", "q", "created_after", "created_before"}
 
 
-class TracesView(TowerView):
+class TracesView(StartRun):
     def get(self, request: Any) -> HttpResponse:
         query = Query(request, allowed=FILTERS)
         return answer(page_of_runs(request, query, *filters(query)))

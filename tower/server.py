@@ -183,6 +183,8 @@ class TowerServer(Server):
         globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
         reactor.callLater(1, self.application_checker)
         reactor.callLater(2, self.timeout_checker)
+        # Twisted accepts until nobody is left: on a blocking socket it would wait for the next for ever.
+        self.listening.setblocking(False)
         port = reactor.adoptStreamPort(self.listening.fileno(), self.listening.family, self.http_factory)
         self.ports.append(port)
         daphne.server.asyncio.set_event_loop(reactor._asyncioEventloop)

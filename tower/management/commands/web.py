@@ -29,7 +29,7 @@ class Command(BaseCommand):
         from tower.asgi import application  # isort: skip
 
         def ready() -> None:
-            log.info("listening", extra={"count": listening.getsockname()[1]})
+            log.info("listening")
 
         TowerServer(application, listening, ready).run()
 

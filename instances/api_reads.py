@@ -1,4 +1,4 @@
-"""GET of traces and tasks. A view finds, shapes and answers; the statements stand in ``reads`` and ``snapshot``."""
+"""GET of traces and tasks. A view finds, shapes, answers; statements stand in ``reads`` and ``snapshot``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from django.http import HttpResponse
 
 from instances import reads, snapshot
 from instances.api import StartRun
+from instances.api import StartRun
+from instances.intents import command
 from instances.lifecycle import Origin, Verdict
 from instances.reads import Head, Places, Row, at_one_moment
+from instances.rows import is_postgres
 from tower.api import TowerView, answer
 from tower.errors import NotFound, TowerError
 from tower.paging import PAGED, page
@@ -48,7 +51,7 @@ def page_of_runs(
         beyond = ([], []) if position is None else (["t.number < %s"], [position])
         return reads.heads_where([*conditions, *beyond[0]], [*params, *beyond[1]], limit)
 
-    def before(position: int, limit: int) -> list[Head]:
+    def before(position: int | None, limit: int) -> list[Head]:
         found = reads.heads_where(
             [*conditions, "t.number > %s"], [*params, position], limit, oldest_first=True
         )
@@ -70,7 +73,7 @@ def filters(query: Query) -> tuple[list[str], list[Any]]:
         params.extend(values)
 
     if status := query.choice("status", STATUSES):
-        add("t.status = %s", STATUSES.index(status))  # type: ignore[arg-type]
+        add("t.status = %s", STATUSES.index(status))
     if job_id := query.text("job_id", 64):
         add("t.job_id = %s", job_id)
     for label in query.texts("label", 321):
@@ -78,7 +81,8 @@ def filters(query: Query) -> tuple[list[str], list[Any]]:
         if not colon:
             raise invalid_query("label", "A label is given as key:value")
         add(
-            "EXISTS (SELECT 1 FROM instances_tracelabel l WHERE l.trace_id = t.number AND l.key = %s AND l.value = %s)",
+            "EXISTS (SELECT 1 FROM instances_tracelabel l"
+            " WHERE l.trace_id = t.number AND l.key = %s AND l.value = %s)",
             key,
             value,
         )
@@ -92,7 +96,7 @@ def filters(query: Query) -> tuple[list[str], list[Any]]:
 
 def starts_with(prefix: str) -> tuple[str, str, str, str, str]:
     """Byte ranges, never LIKE: that ignores case on SQLite and takes ``%`` and ``_`` for patterns."""
-    byte_order = ' COLLATE "C"' if reads.is_postgres() else ""
+    byte_order = ' COLLATE "C"' if is_postgres() else ""
     name = f"t.name{byte_order}"
     end = beyond(prefix)
     return f"((t.id >= %s AND t.id < %s) OR ({name} >= %s AND {name} < %s))", prefix, end, prefix, end
@@ -179,7 +183,9 @@ def tree_nodes(head: Head, places: Places, page: Sequence[int], fields: frozense
         part = page[taken : taken + rows_that_fit(taken, size)]
         # Most of a tree is read faster by its range than key by key.
         most = 2 * len(part) > head.total
-        rows = {row[0]: row for row in (reads.all_details(head) if most else reads.details(head.number, part))}
+        rows = {
+            row[0]: row for row in (reads.all_details(head) if most else reads.details(head.number, part))
+        }
         places.ids.update((n, row[1]) for n, row in rows.items())
         learn_ids(head, places, part)
         versions = reads.versions_in(rows.values())
@@ -331,7 +337,7 @@ class CommandView(TowerView):
             _, ids = reads.with_all_above(head.number, [n])
             intents = reads.asked_of(head.number)
         # In force for a task are those of all ids above it; their order on the path says nothing.
-        found = reads.asking.command(ids.values(), intents.at)
+        found = command(ids.values(), intents.at)
         return answer(
             {
                 "action": ACTIONS[found.action] if found else ControlAction.RUN,

@@ -23,9 +23,12 @@ from django.http.request import split_domain_port, validate_host
 from django.utils.crypto import constant_time_compare
 
 from instances import reads
-from instances.feed import Feed, Watcher, hub, in_database
+from instances.feed import Feed
+from instances.hub import hub
 from instances.live import warn_seldom
+from instances.live_reads import in_database
 from instances.runs_feed import Reader, RunsFeed
+from instances.watcher import Watcher
 from tower import metrics
 from tower.access.matrix import allowed
 from tower.access.principal import Principal, principal_of_user
@@ -121,7 +124,7 @@ class Refused(Exception):
         self.code = code
 
 
-class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels' base is untyped
+class LiveConsumer(AsyncWebsocketConsumer):
     """Opens, checks, counts and closes; what is said on it is for those that inherit."""
 
     #: No channel of its own: where Redis is away, a consumer that listened to it would die.

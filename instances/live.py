@@ -7,8 +7,9 @@ database. The protocol of the browser stands in ``docs/live.md``.
 
 | group | message |
 |---|---|
-| ``traces`` | ``{"type": "moved", "changes": [[number, before, seq], …]}``, one a batch; ``{"type": "asked", "number"}`` |
-| ``trace.<number>`` | ``{"type": "rows", "number", "before", "seq", "at", "rows", "new"}``, only where somebody watches |
+| ``traces`` | ``{"type": "moved", "changes": [[number, before, seq], …]}``, one a batch |
+| | ``{"type": "asked", "number"}`` |
+| ``trace.<number>`` | ``{"type": "rows", "number", "before", "seq", "at", "rows", "new"}``, if watched |
 | ``watchers`` | ``{"type": "watch", "numbers": […]}`` from each process with feeds, each second |
 """
 
@@ -53,25 +54,44 @@ PATIENCE_SECONDS = 1.0
 class Node(Protocol):
     """The attributes of a task that a row is made of."""
 
-    n: int
-    id: str
-    parent_n: int | None
-    kind: int
-    name: str
-    job_id: str
-    version: int | None
-    status: int
-    progress: float | None
-    started_ms: int | None
-    finished_ms: int | None
-    attempt: int
-    planned: int
-    kids: int
-    kids_ended: int
-    holds: bool
-    reported_status: int | None
-    attached: bool
-    registered: bool
+    @property
+    def n(self) -> int: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def parent_n(self) -> int | None: ...
+    @property
+    def kind(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def job_id(self) -> str: ...
+    @property
+    def version(self) -> int | None: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def progress(self) -> float | None: ...
+    @property
+    def started_ms(self) -> int | None: ...
+    @property
+    def finished_ms(self) -> int | None: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def planned(self) -> int: ...
+    @property
+    def kids(self) -> int: ...
+    @property
+    def kids_ended(self) -> int: ...
+    @property
+    def holds(self) -> bool: ...
+    @property
+    def reported_status(self) -> int | None: ...
+    @property
+    def attached(self) -> bool: ...
+    @property
+    def registered(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Reads of traces and trees in a few statements each. Reads only; paths, depths and commands are derived here.
+"""Reads of traces and trees, in a few statements each. Paths, depths and commands are derived here.
 
 Statements run on the calling thread's connection. What has to fit together
 (``seq`` and the nodes) is read inside ``at_one_moment``.
@@ -36,7 +36,7 @@ _STEPS = 50_000
 
 @contextmanager
 def at_one_moment(seconds: float | None = None) -> Iterator[None]:
-    """All reads inside see one state of the database; after ``seconds`` they end as an outage (``query_timeout``).
+    """All reads inside see one state of the database; after ``seconds`` they end as ``query_timeout``.
 
     Inside a transaction that is open already it adds the limit only.
     """
@@ -142,9 +142,10 @@ class Head:
 
 
 _HEAD = (
-    "SELECT t.number, t.id, t.root_n, r.id, r.progress, t.status, t.seq, t.next_n, t.pending, t.running, t.success,"
-    " t.failed, t.cancelled, t.skipped, t.name, t.job_id, t.version, t.started_by, t.started_ms, t.finished_ms,"
-    " t.created_ms, t.updated_ms, t.ended_ms, COALESCE(l.last_number, 0) FROM instances_trace t"
+    "SELECT t.number, t.id, t.root_n, r.id, r.progress, t.status, t.seq, t.next_n, t.pending, t.running,"
+    " t.success, t.failed, t.cancelled, t.skipped, t.name, t.job_id, t.version, t.started_by, t.started_ms,"
+    " t.finished_ms, t.created_ms, t.updated_ms, t.ended_ms, COALESCE(l.last_number, 0)"
+    " FROM instances_trace t"
     f" LEFT JOIN {TASK} r ON r.pk = t.number * 4294967296 + t.root_n"
     " LEFT JOIN instances_intentledger l ON l.trace = t.number"
 )
@@ -153,7 +154,9 @@ _EXISTS = "t.next_n > 0"
 
 
 def _head(row: Row) -> Head:
-    return Head(*row[:8], tuple(row[8:14]), *row[14:])
+    number, id, root_n, root_id, progress, status, seq, total = row[:8]
+    rest: tuple[Any, ...] = tuple(row[14:])
+    return Head(number, id, root_n, root_id, progress, status, seq, total, tuple(row[8:14]), *rest)
 
 
 def head(trace_id: str) -> Head:
@@ -191,9 +194,8 @@ def numbers_of(trace_ids: Sequence[str]) -> dict[str, int]:
     if not known:
         return {}
     marks = ", ".join(["%s"] * len(known))
-    return dict(
-        run(f"SELECT t.id, t.number FROM instances_trace t WHERE t.id IN ({marks}) AND {_EXISTS}", known)
-    )
+    sql = f"SELECT t.id, t.number FROM instances_trace t WHERE t.id IN ({marks}) AND {_EXISTS}"
+    return {row[0]: row[1] for row in run(sql, known)}
 
 
 def labels_of(numbers: Iterable[int]) -> dict[int, dict[str, str]]:
@@ -213,7 +215,7 @@ def labels_of(numbers: Iterable[int]) -> dict[int, dict[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The intents of one trace. ``at`` is keyed by task id, "" for the whole tree; ``n_of`` finds the tasks."""
+    """The intents of one trace. ``at`` is keyed by task id, "" for the whole tree; ``n_of`` by task id."""
 
     at: Mapping[str, InForce] = field(default_factory=dict)
     n_of: Mapping[str, int] = field(default_factory=dict)
@@ -373,7 +375,8 @@ def pre_order(parent: Mapping[int, int | None], root_n: int | None) -> list[tupl
 
 def ids_of(number: int, ns: Iterable[int]) -> dict[int, str]:
     source, param = keys_of((number << 32) | n for n in ns)
-    return dict(run(f"SELECT t.n, t.id FROM {source} JOIN {TASK} t ON t.pk = w.key", [param]))
+    rows = run(f"SELECT t.n, t.id FROM {source} JOIN {TASK} t ON t.pk = w.key", [param])
+    return {row[0]: row[1] for row in rows}
 
 
 def n_of(number: int, task_id: str) -> int | None:
@@ -402,15 +405,15 @@ def with_all_above(number: int, ns: Iterable[int]) -> tuple[dict[int, int | None
 _DETAIL = (
     "SELECT t.n, t.id, t.parent_id, t.kind, t.job_id, t.version, t.name, t.registered, t.attached, t.status,"
     " t.reported_status, t.attempt, t.progress, t.holds, t.started_ms, t.finished_ms, t.planned, t.kids,"
-    " t.kids_ended, t.rev, t.created_ms, t.updated_ms, b.input_params, b.labels, b.collects, s.message, s.worker,"
-    " s.output_ref, s.error_code, s.error_msg"
+    " t.kids_ended, t.rev, t.created_ms, t.updated_ms, b.input_params, b.labels, b.collects, s.message,"
+    " s.worker, s.output_ref, s.error_code, s.error_msg"
 )
 _SIDES = " LEFT JOIN instances_taskbody b ON b.task = t.pk LEFT JOIN instances_tasksaid s ON s.task = t.pk"
 FIELDS = (
     "id", "trace_id", "parent_id", "job_id", "actor_type", "status", "node_path", "depth", "split_count",
-    "completed_children", "input_params", "output_ref", "error_code", "error_msg", "started_at", "finished_at",
-    "created_at", "updated_at", "name", "labels", "collects", "reported_status", "attempt", "progress", "message",
-    "worker", "registered", "attached", "asked", "holds", "job_version", "n", "rev",
+    "completed_children", "input_params", "output_ref", "error_code", "error_msg", "started_at",
+    "finished_at", "created_at", "updated_at", "name", "labels", "collects", "reported_status", "attempt",
+    "progress", "message", "worker", "registered", "attached", "asked", "holds", "job_version", "n", "rev",
 )  # fmt: skip
 
 
@@ -426,7 +429,8 @@ def all_details(head: Head) -> list[Row]:
 
 def details_since(head: Head, since: int, limit: int) -> list[Row]:
     return run(
-        f"{_DETAIL} FROM {TASK} t{_SIDES} WHERE t.pk >= %s AND t.pk < %s AND t.rev > %s ORDER BY t.rev, t.n LIMIT %s",
+        f"{_DETAIL} FROM {TASK} t{_SIDES} WHERE t.pk >= %s AND t.pk < %s AND t.rev > %s"
+        " ORDER BY t.rev, t.n LIMIT %s",
         [*head.keys, since, limit],
     )
 
@@ -438,9 +442,9 @@ def versions_in(rows: Iterable[Row]) -> Mapping[int, rules.Rules]:
 
 
 def task_json(row: Row, places: Places, versions: Mapping[int, rules.Rules]) -> dict[str, Any]:
-    (n, id, parent, kind, job_id, version, name, registered, attached, status, reported, attempt, progress, holds,
-     started, finished, planned, kids, kids_ended, rev, created, updated, params, labels, collects, message, worker,
-     output_ref, error_code, error_msg) = row  # fmt: skip
+    (n, id, parent, kind, job_id, version, name, registered, attached, status, reported, attempt, progress,
+     holds, started, finished, planned, kids, kids_ended, rev, created, updated, params, labels, collects,
+     message, worker, output_ref, error_code, error_msg) = row  # fmt: skip
     path, depth, strength = places.of(n)
     pinned = versions.get(version) if version is not None else None
     return {

@@ -8,7 +8,7 @@ from django.urls import path, re_path
 from instances.consumers import RunsConsumer, TraceConsumer
 
 
-class Nothing(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels' base is untyped
+class Nothing(AsyncWebsocketConsumer):
     """A path that is none: the handshake is refused, and not an exception logged."""
 
     channel_layer_alias = "none"

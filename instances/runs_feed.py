@@ -1,4 +1,4 @@
-"""The list of runs, live: rows of the runs in view that changed, at most one batch a second (``docs/live.md``)."""
+"""The list of runs, live: rows in view that changed, at most one batch a second (``docs/live.md``)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from instances import reads, segments
-from instances.feed import BEAT_SECONDS, Hub, encoded, in_database, now_ms
+from instances.feed import BEAT_SECONDS, encoded, now_ms
+from instances.hub import Hub
+from instances.live_reads import in_database
 from instances.reads import Head, at_one_moment
 from instances.rows import keys_of, run
 from tower.schemas import STATUSES
@@ -43,7 +45,8 @@ def read_marks(numbers: Iterable[int]) -> tuple[dict[int, tuple[int, int]], int]
     with at_one_moment():
         rows = run(
             f"SELECT t.number, t.seq, COALESCE(l.last_number, 0) FROM {source}"
-            " JOIN instances_trace t ON t.number = w.key LEFT JOIN instances_intentledger l ON l.trace = t.number",
+            " JOIN instances_trace t ON t.number = w.key"
+            " LEFT JOIN instances_intentledger l ON l.trace = t.number",
             [param],
         )
         newest = run("SELECT MAX(number) FROM instances_trace")[0][0] or 0
@@ -61,7 +64,9 @@ def read_runs(numbers: Iterable[int], above: int) -> Found:
 
 def read_counts() -> Counts:
     with at_one_moment(2.0):
-        counts: dict[int, int] = dict(map(tuple, run("SELECT status, COUNT(*) FROM instances_trace GROUP BY status")))
+        counts: dict[int, int] = dict(
+            map(tuple, run("SELECT status, COUNT(*) FROM instances_trace GROUP BY status"))
+        )
         of_segments = segments.counts()
     of_statuses = {status.value: counts.get(i, 0) for i, status in enumerate(STATUSES)}
     return {"counts": of_statuses, "segments": of_segments}

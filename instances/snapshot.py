@@ -1,4 +1,4 @@
-"""A tree as browsers take it: whole in columns, or what changed behind a ``seq`` (``docs/live.md``). Reads only."""
+"""A tree as browsers take it: whole in columns, or what changed behind a ``seq`` (``docs/live.md``)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from tower.definitions import rules
 
 #: What crosses the wire of one task besides its ``n``; bit i of a mask names column i.
 WIRE = (
-    "id", "parent", "kind", "name", "status", "progress", "start", "end", "attempt", "split", "done", "over", "def",
+    "id", "parent", "kind", "name", "status", "progress", "start", "end", "attempt", "split", "done", "over",
+    "def",
 )  # fmt: skip
 EVERY = (1 << len(WIRE)) - 1
 

@@ -10,9 +10,11 @@ from typing import Any
 import orjson
 
 from instances import reads, snapshot
-from instances.feed import Feed, Watcher, in_database
+from instances.feed import Feed
+from instances.live_reads import in_database
 from instances.reads import at_one_moment
 from instances.snapshot import WIRE
+from instances.watcher import Watcher
 
 Tasks = dict[int, dict[str, Any]]
 
@@ -52,7 +54,7 @@ def tasks_of(found: dict[str, Any]) -> Tasks:
 
 
 class Screen:
-    """Loads a snapshot, applies what it hears, asks for what is missing. ``loses`` says which frames never come."""
+    """Loads a snapshot, applies what it hears, asks for what is missing; what ``loses`` says never comes."""
 
     def __init__(self, feed: Feed, loses: Callable[[], bool] = lambda: False) -> None:
         self.feed = feed

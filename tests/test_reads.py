@@ -38,7 +38,7 @@ def ids(body):
 
 def an_event(tree, task, event_id, **fields):
     values = {
-        "trace": tree.number, "event_id": event_id, "position": tree.seq << 16, "task": tree[task].key, "kind": 0,
+        "trace": tree.number, "event_id": event_id, "position": 0, "task": tree[task].key, "kind": 0,
         "timestamp_ms": NOW_MS, "received_ms": NOW_MS + 5,
     }  # fmt: skip
     return Event.objects.create(**values | fields)
@@ -149,7 +149,8 @@ def test_b60_a_list_query_ends_in_time(get, monkeypatch):
     monkeypatch.setattr(api_reads, "LIST_SECONDS", 0.05)
     monkeypatch.setattr(
         reads, "_EXISTS",
-        "(WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 100000000) SELECT MAX(x) FROM n) > 0",
+        "(WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 100000000)"
+        " SELECT MAX(x) FROM n) > 0",
     )  # fmt: skip
 
     assert get("traces/", 503)["error"]["code"] == "query_timeout"
@@ -237,10 +238,12 @@ def test_a_task_carries_the_dto_and_what_was_added(get):
     assert root | {
         "id": "root", "trace_id": tree.id, "parent_id": None, "job_id": "job", "actor_type": "EXECUTION",
         "status": "RUNNING", "split_count": 3, "completed_children": 1, "input_params": {"year": 2024},
-        "output_ref": "s3://x", "error_code": "E", "error_msg": "broke", "started_at": "2024-12-19T00:24:50.000Z",
-        "finished_at": None, "name": "As it was", "labels": {"team": "red"}, "collects": ["a"],
+        "output_ref": "s3://x", "error_code": "E", "error_msg": "broke",
+        "started_at": "2024-12-19T00:24:50.000Z", "finished_at": None, "name": "As it was",
+        "labels": {"team": "red"}, "collects": ["a"],
         "reported_status": "SUCCESS", "attempt": 2, "progress": 40.0, "message": "half", "worker": "w1",
-        "registered": True, "attached": True, "asked": "RUN", "holds": True, "job_version": 1, "n": 0, "rev": 2,
+        "registered": True, "attached": True, "asked": "RUN", "holds": True, "job_version": 1, "n": 0,
+        "rev": 2,
     } == root  # fmt: skip
     assert (child["parent_id"], child["input_params"], child["message"], child["rev"]) == (
         "root",

@@ -13,9 +13,11 @@ from django.test import Client
 from hypothesis import HealthCheck, given, settings, strategies
 
 from instances import feed as feeds
-from instances import snapshot
-from instances.feed import Feed, Heard, Named, Standing, in_database
+from instances import live_reads, snapshot
+from instances.feed import Feed, Heard
+from instances.hub import Named
 from instances.live import rows_message
+from instances.live_reads import Standing, in_database
 from tests.screens import Screen, fresh_snapshot, tasks_of, until
 from tests.trees import NOW_MS, a_tree
 from tower.access.tokens import make_token
@@ -176,7 +178,7 @@ def hear(feed, change):
 
 async def play(tree, draw, monkeypatch):
     monkeypatch.setattr(feeds, "TICKS", (1, 2, 5, 10))
-    monkeypatch.setattr(feeds, "FEW_ROWS", draw.choice([1, 1_000]))
+    monkeypatch.setattr(live_reads, "FEW_ROWS", draw.choice([1, 1_000]))
     async with a_feed(tree) as feed:
         screens = [await Screen(feed, lambda: draw.random() < 0.2).open()]
         for step in range(draw.randint(1, 6)):
@@ -206,7 +208,7 @@ async def play(tree, draw, monkeypatch):
             assert sorted(screen.intents) == sorted(fresh["intents"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(strategies.integers(min_value=0, max_value=2**32))
 def test_an_old_snapshot_and_what_was_published_is_a_fresh_one(transactional_db, monkeypatch, seed):
     tree = a_tree("root:RUNNING(a b)")

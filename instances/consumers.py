@@ -10,17 +10,14 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import orjson
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.http import parse_cookie
 from django.http.request import split_domain_port, validate_host
-from django.utils.crypto import constant_time_compare
 
 from instances import reads
 from instances.feed import Feed
@@ -31,7 +28,8 @@ from instances.runs_feed import Reader, RunsFeed
 from instances.watcher import Watcher
 from tower import metrics
 from tower.access.matrix import allowed
-from tower.access.principal import Principal, principal_of_user
+from tower.access.principal import Principal
+from tower.access.sessions import principal_of_session
 from tower.access.tokens import principal_of_token
 from tower.errors import NotFound
 
@@ -98,22 +96,6 @@ def principal_of(headers: Mapping[str, str]) -> Principal | None:
     """Who opens the socket: by token where one is sent, else by session. Reads the database each time."""
     raw = bearer_of(headers)
     return principal_of_session(session_key_of(headers)) if raw is None else principal_of_token(raw)
-
-
-def principal_of_session(key: str | None) -> Principal | None:
-    if not key:
-        return None
-    session = import_module(settings.SESSION_ENGINE).SessionStore(key)
-    user_id, backend = session.get(SESSION_KEY), session.get(BACKEND_SESSION_KEY)
-    if user_id is None or backend not in settings.AUTHENTICATION_BACKENDS:
-        return None
-    user = get_user_model()._default_manager.filter(pk=user_id).first()
-    # The hash ends the sessions of a password that was changed.
-    if user is None or not constant_time_compare(
-        session.get(HASH_SESSION_KEY) or "", user.get_session_auth_hash()
-    ):
-        return None
-    return principal_of_user(user)
 
 
 # -- sockets

@@ -27,7 +27,8 @@ class Tally:
 
     @property
     def total(self) -> int:
-        return sum(self.by_status)
+        pending, running, success, failed, cancelled, skipped = self.by_status
+        return pending + running + success + failed + cancelled + skipped
 
     @property
     def ended(self) -> int:

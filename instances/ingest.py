@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from instances.intake import (
     one_registration,
     read_events,
     read_registrations,
-    report_from,
+    stored_report,
 )
 from instances.intents import CANCEL, RUN, WHOLE, command
 from instances.lifecycle import Report, Verdict, join, refold, verdict_in
@@ -280,8 +281,9 @@ def fold(work: Work, parts: Sequence[list[Sent]]) -> list[IngestReport]:
     arrived = _arrive(work, fresh)
     _fold_nodes(work, arrived)
     work.settle()
-    for one in arrived:
-        _record(work, one)
+    verdicts = Counter(_record(work, one) for one in arrived)
+    for verdict, count in verdicts.items():
+        metrics.EVENTS.labels("rest", verdict.name.lower()).inc(count)
     for report, one in sent:
         _answer_command(work, report, one)
         report.warnings += one.warnings
@@ -443,9 +445,9 @@ def _refold(work: Work, again: Mapping[int, list[_Arrived]]) -> None:
     stored: dict[int, list[Report]] = {key: [] for key in again}
     for key, event_id, kind, ms, parent_id, actor_type, payload in rows.reports_of(again):
         stored[key].append(
-            report_from(
+            stored_report(
                 event_id=event_id, task_id=work.nodes[key].id, kind=kind, ms=ms, parent_id=parent_id,
-                actor_type=actor_type, payload=orjson.loads(payload),
+                actor_type=actor_type, payload=payload,
             )
         )  # fmt: skip
     for key, ones in again.items():
@@ -469,12 +471,14 @@ def _take_own(work: Work, node: Node, reported_status: int | None) -> None:
     work.dirty.add(node.key)
 
 
-def _record(work: Work, one: _Arrived) -> None:
+def _record(work: Work, one: _Arrived) -> Verdict:
     report, node = one.sent.report, one.node
     verdict = one.verdict
     if verdict is Verdict.APPLIED and not node.attached:
         verdict = Verdict.UNATTACHED
-    warnings = orjson.dumps([[w.code, w.field] for w in one.sent.warnings]).decode()
+    warnings = None
+    if one.sent.warnings:
+        warnings = orjson.dumps([[w.code, w.field] for w in one.sent.warnings]).decode()
     work.log(
         work.traces[node.tree],
         node,
@@ -485,9 +489,9 @@ def _record(work: Work, one: _Arrived) -> None:
         verdict=verdict,
         parent_id=report.parent_id,
         actor_type=report.actor_type,
-        warnings=warnings if one.sent.warnings else None,
+        warnings=warnings,
     )
-    metrics.EVENTS.labels("rest", verdict.name.lower()).inc()
+    return verdict
 
 
 def _answer_command(work: Work, report: IngestReport, one: Sent) -> None:

@@ -127,99 +127,115 @@ def _refuse(code: str, field: str, message: str, **details: Any) -> _Refused:
 # -- payload keys
 
 
-def _text(payload: Mapping[str, Any], name: str) -> str | None:
-    value = payload.get(name)
-    if value is None:
-        return None
-    if type(value) is not str:
-        raise _refuse("invalid_type", f"payload.{name}", "Input should be text")
-    if len(value) * 4 > settings.TOWER_MAX_TEXT_BYTES and len(value.encode()) > settings.TOWER_MAX_TEXT_BYTES:
-        raise _refuse("too_large", f"payload.{name}", "Too long", limit=settings.TOWER_MAX_TEXT_BYTES)
-    return value
+class Payload:
+    """The keys of a payload that the tower reads, each by its own reader; others are the actor's."""
 
+    def __init__(self, limits: Limits, ignore: Callable[[str], None] | None = None) -> None:
+        self.limits = limits
+        self.ignore = ignore
 
-def _code(payload: Mapping[str, Any]) -> str | None:
-    value = _text(payload, "error_code")
-    if value is not None and len(value) > 200:
-        raise _refuse("too_large", "payload.error_code", "At most 200 characters", limit=200)
-    return value
+    def read(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a Report; refuses an item by its field, ignores what only adorns."""
+        said = {}
+        for name, value in payload.items():
+            reader = READERS.get(name)
+            if reader is not None and value is not None:
+                said[name] = reader(self, name, value)
+        return said
 
+    def text(self, name: str, value: Any) -> str:
+        if type(value) is not str:
+            raise _refuse("invalid_type", f"payload.{name}", "Input should be text")
+        most = self.limits.text
+        if len(value) * 4 > most and len(value.encode()) > most:
+            raise _refuse("too_large", f"payload.{name}", "Too long", limit=most)
+        return value
 
-def _attempt(payload: Mapping[str, Any]) -> int | None:
-    value = payload.get("attempt")
-    if value is None:
-        return None
-    most = settings.TOWER_MAX_ATTEMPT
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    if type(value) is not int or not 1 <= value <= most:
-        raise _refuse(
-            "attempt_out_of_range", "payload.attempt", f"A whole number from 1 to {most}", limit=most
-        )
-    return value
+    def code(self, name: str, value: Any) -> str:
+        text = self.text(name, value)
+        if len(text) > 200:
+            raise _refuse("too_large", f"payload.{name}", "At most 200 characters", limit=200)
+        return text
 
+    def attempt(self, name: str, value: Any) -> int:
+        most, number = self.limits.attempt, _integer(value)
+        if number is None or not 1 <= number <= most:
+            said = f"A whole number from 1 to {most}"
+            raise _refuse("attempt_out_of_range", f"payload.{name}", said, limit=most)
+        return number
 
-def _plan(payload: Mapping[str, Any]) -> int | None:
-    value = payload.get("split_count")
-    if value is None:
-        return None
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    if type(value) is not int:
-        raise _refuse("invalid_type", "payload.split_count", "Input should be a whole number")
-    if not 0 <= value <= MAX_SPLIT_COUNT:
-        raise _refuse(
-            "number_out_of_range",
-            "payload.split_count",
-            f"From 0 to {MAX_SPLIT_COUNT}",
-            limit=MAX_SPLIT_COUNT,
-        )
-    return value
+    def plan(self, name: str, value: Any) -> int:
+        number = _integer(value)
+        if number is None:
+            raise _refuse("invalid_type", f"payload.{name}", "Input should be a whole number")
+        if not 0 <= number <= MAX_SPLIT_COUNT:
+            said = f"From 0 to {MAX_SPLIT_COUNT}"
+            raise _refuse("number_out_of_range", f"payload.{name}", said, limit=MAX_SPLIT_COUNT)
+        return number
 
-
-def _flag(payload: Mapping[str, Any], name: str, ignore: Callable[[str], None]) -> bool:
-    value = payload.get(name)
-    if value is not None and type(value) is not bool:
-        ignore(f"payload.{name}")
+    def flag(self, name: str, value: Any) -> bool:
+        if type(value) is bool:
+            return value
+        self._ignored(name)
         return False
-    return bool(value)
 
-
-def _progress(payload: Mapping[str, Any], ignore: Callable[[str], None]) -> float | None:
-    value = payload.get("progress")
-    if value is None:
+    def progress(self, name: str, value: Any) -> float | None:
+        if type(value) in (int, float) and 0 <= value <= 100:
+            return float(value)
+        self._ignored(name)
         return None
-    if type(value) not in (int, float) or not 0 <= value <= 100:
-        ignore("payload.progress")
-        return None
-    return float(value)
+
+    def _ignored(self, name: str) -> None:
+        if self.ignore is not None:
+            self.ignore(f"payload.{name}")
 
 
-def report_from(
+READERS: Mapping[str, Callable[[Payload, str, Any], Any]] = {
+    "attempt": Payload.attempt,
+    "progress": Payload.progress,
+    "message": Payload.text,
+    "worker": Payload.text,
+    "split_count": Payload.plan,
+    "paused": Payload.flag,
+    "skipped": Payload.flag,
+    "output_ref": Payload.text,
+    "error_code": Payload.code,
+    "error_msg": Payload.text,
+}
+
+
+def _integer(value: Any) -> int | None:
+    if type(value) is int:
+        return value
+    return int(value) if type(value) is float and value.is_integer() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one request; the settings are looked up once for all its items."""
+
+    text: int
+    payload: int
+    attempt: int
+    now_ms: int = 0
+
+    @classmethod
+    def of_settings(cls, now_ms: int = 0) -> Limits:
+        return cls(
+            settings.TOWER_MAX_TEXT_BYTES,
+            settings.TOWER_MAX_PAYLOAD_BYTES,
+            settings.TOWER_MAX_ATTEMPT,
+            now_ms,
+        )
+
+
+def stored_report(
     *, event_id: str, task_id: str, kind: int, ms: int, parent_id: str | None, actor_type: int | None,
-    payload: Mapping[str, Any], ignore: Callable[[str], None] = lambda field: None,
+    payload: str,
 ) -> Report:  # fmt: skip
-    """The report in one event; also reads stored ones back, whose payload was checked when it came."""
-    if not payload:
-        return Report(event_id, task_id, kind, ms, None, parent_id, actor_type)
-    return Report(
-        event_id,
-        task_id,
-        kind,
-        ms,
-        attempt=_attempt(payload),
-        parent_id=parent_id,
-        actor_type=actor_type,
-        progress=_progress(payload, ignore),
-        message=_text(payload, "message"),
-        worker=_text(payload, "worker"),
-        split_count=_plan(payload),
-        paused=_flag(payload, "paused", ignore),
-        skipped=_flag(payload, "skipped", ignore),
-        output_ref=_text(payload, "output_ref"),
-        error_code=_code(payload),
-        error_msg=_text(payload, "error_msg"),
-    )
+    """A recorded report read back; its payload was checked when it came."""
+    said = Payload(Limits.of_settings()).read(orjson.loads(payload))
+    return Report(event_id, task_id, kind, ms, parent_id=parent_id, actor_type=actor_type, **said)
 
 
 # -- items
@@ -229,11 +245,12 @@ Rejected = list[tuple[int, Any, Refusal]]
 
 def read_events(raw: Sequence[Any], now_ms: int) -> tuple[list[Sent], Rejected]:
     """Every item that may be recorded, and (index, its id as sent, refusal) of the others."""
+    limits = Limits.of_settings(now_ms)
     sent: list[Sent] = []
     rejected: Rejected = []
     for index, item in enumerate(raw):
         try:
-            sent.append(_event(index, item, now_ms))
+            sent.append(_event(index, item, limits))
         except _Refused as refused:
             shown = item.get("event_id") if isinstance(item, dict) else None
             rejected.append((index, shown if isinstance(shown, str) else None, refused.refusal))
@@ -250,40 +267,43 @@ def _object(item: Any) -> dict[str, Any]:
 
 _ACTOR = {kind: i for i, kind in enumerate(KINDS)}
 _EVENT = {kind: i for i, kind in enumerate(EVENT_TYPES)}
+_validated = TaskEvent.__pydantic_validator__.validate_python
 
 
-def _event(index: int, item: Any, now_ms: int) -> Sent:
+def _event(index: int, item: Any, limits: Limits) -> Sent:
     item = _object(item)
     try:
-        event = TaskEvent.model_validate(item)
+        event = _validated(item)
     except pydantic.ValidationError as error:
         raise _Refused(reading.refusal(error, EVENT_CODES)) from error
-    for name in ("event_id", "trace_id", "task_id", "parent_id"):
-        _not_reserved(name, getattr(event, name))
+    ids = (event.event_id, event.trace_id, event.task_id, event.parent_id)
+    if not RESERVED_IDS.isdisjoint(ids):
+        _not_reserved(("event_id", "trace_id", "task_id", "parent_id"), event)
     text = orjson.dumps(event.payload, option=orjson.OPT_SORT_KEYS)
-    if len(text) > settings.TOWER_MAX_PAYLOAD_BYTES:
-        raise _refuse("too_large", "payload", "Too large", limit=settings.TOWER_MAX_PAYLOAD_BYTES)
+    if len(text) > limits.payload:
+        raise _refuse("too_large", "payload", "Too large", limit=limits.payload)
     warnings: list[Warned] = []
-    report = report_from(
-        event_id=event.event_id,
-        task_id=event.task_id,
-        kind=_EVENT[event.event_type],
-        ms=event.timestamp_ms,
+    payload = Payload(limits, lambda field: warnings.append(Warned(index, "payload_ignored", field)))
+    report = Report(
+        event.event_id,
+        event.task_id,
+        _EVENT[event.event_type],
+        event.timestamp_ms,
         parent_id=event.parent_id,
         actor_type=None if event.actor_type is None else _ACTOR[event.actor_type],
-        payload=event.payload,
-        ignore=lambda field: warnings.append(Warned(index, "payload_ignored", field)),
+        **payload.read(event.payload),
     )
     if not item.keys() <= EVENT_FIELDS:
         _warn_unknown(index, item, EVENT_FIELDS | TASK_SHOWN, warnings)
-    if abs(event.timestamp_ms - now_ms) > DAY_MS:
+    if abs(event.timestamp_ms - limits.now_ms) > DAY_MS:
         warnings.append(Warned(index, "clock_skew", "timestamp_ms"))
     return Sent(index, event.trace_id, report, text.decode(), warnings)
 
 
-def _not_reserved(name: str, id: str | None) -> None:
-    if id in RESERVED_IDS:
-        raise _refuse("reserved_id", name, f"{id} is reserved")
+def _not_reserved(names: Sequence[str], item: Any) -> None:
+    for name in names:
+        if (id := getattr(item, name)) in RESERVED_IDS:
+            raise _refuse("reserved_id", name, f"{id} is reserved")
 
 
 def _warn_unknown(index: int, item: Mapping[str, Any], known: frozenset[str], warnings: list[Warned]) -> None:
@@ -330,8 +350,7 @@ def registration(index: int, item: Any) -> Registering:
         task = TaskRegistration.model_validate(item)
     except pydantic.ValidationError as error:
         raise _Refused(reading.refusal(error, TASK_CODES)) from error
-    for name in ("id", "trace_id", "parent_id", "job_id"):
-        _not_reserved(name, getattr(task, name))
+    _not_reserved(("id", "trace_id", "parent_id", "job_id"), task)
     if task.status not in (None, TaskInstanceStatus.PENDING):
         raise _refuse("status_needs_event", "status", "A status is changed by an event only")
     if task.parent_id == task.id:

@@ -10,8 +10,9 @@ the order of arrival.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from tower.schemas import EVENT_TYPES, STATUSES, TaskEventType, TaskInstanceStatus
 
@@ -64,9 +65,11 @@ class Verdict(IntEnum):
     UNATTACHED = 4  # applied to a task whose parent nobody has named
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """One TaskEvent as far as the fold reads it. ``kind`` indexes ``EVENT_TYPES``."""
+class Report(NamedTuple):
+    """One TaskEvent as far as the fold reads it. ``kind`` indexes ``EVENT_TYPES``.
+
+    A tuple: made for each event, and five times cheaper than a frozen dataclass of 16 fields.
+    """
 
     event_id: str
     task_id: str
@@ -257,7 +260,7 @@ def _fold_attempt(reports: Sequence[Report], belongs: Mapping[str, int], cap: in
         at = belongs[report.event_id]
         if at == attempt:
             # What an older attempt said of the plan is compared below, over all attempts.
-            _join_one(own, replace(report, split_count=None))
+            _join_one(own, report._replace(split_count=None))
         if report.split_count is not None and (cap is None or at <= cap) and _newer(report.key, own.plan_key):
             own.planned, own.plan_key = report.split_count, report.key
     own.plain = attempt == 1 and all(at == 1 for at in belongs.values())

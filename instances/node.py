@@ -138,12 +138,18 @@ def from_row(row: Sequence[Any]) -> Node:
         row[:14]
     )
     attempt, progress, holds, started, finished, planned, _, _, memory, rev, created, updated = row[14:]
+    parts = orjson.loads(memory) if memory else {}
+    recall = parts.get
+    own, tally, group = recall("o"), recall("k"), recall("g")
+    timed_out = recall("t")
     node = Node(
         key, tree, n, id, parent, depth, kind, job_id, version, name, bool(registered), bool(attached),
         status, reported, attempt, progress, bool(holds), started, finished, planned, rev, created, updated,
-        Own(), Tally(), Tally(),
+        _own(own) if own else Own(), _tally(tally) if tally else Tally(), _tally(group) if group else Tally(),
+        recall("p", 0), _key(recall("h")), _key(recall("y")), recall("c"), recall("x"),
+        (timed_out[0], timed_out[1]) if timed_out else None, recall("m", False),
+        recall("s"), recall("f"), recall("r"),
     )  # fmt: skip
-    recall(node, memory)
     if parent is not None:
         node.counted = node.contribution()
     return node
@@ -208,37 +214,19 @@ def remember(node: Node) -> str:
     return orjson.dumps(parts).decode() if parts else ""
 
 
-def recall(node: Node, memory: str) -> None:
-    if not memory:
-        return
-    parts = orjson.loads(memory)
-    if kept := parts.get("o"):
-        newest = _key(kept[1])
+def _own(kept: list[Any]) -> Own:
+    newest = _key(kept[1])
+    end, progress, message, worker, plan, start = (
+        newest if value == _SAME else _key(value) for value in (kept[4], *kept[7:12])
+    )
+    return Own(
+        kept[0], newest, kept[2], kept[3], end, kept[5], kept[6], progress, message, worker, plan, start,
+        kept[12], kept[13], kept[14],
+    )  # fmt: skip
 
-        def key(value: Any) -> Key | None:
-            return newest if value == _SAME else (value[0], value[1]) if value else None
 
-        node.own = Own(
-            kept[0], newest, kept[2], kept[3], key(kept[4]), kept[5], kept[6], key(kept[7]), key(kept[8]),
-            key(kept[9]), key(kept[10]), key(kept[11]), kept[12], kept[13], kept[14],
-        )  # fmt: skip
-    for name, tally in (("k", node.tally), ("g", node.group_tally)):
-        if counts := parts.get(name):
-            tally.by_status, tally.asleep, tally.first, tally.last = (
-                counts[:6],
-                counts[6],
-                counts[7],
-                counts[8],
-            )
-    node.registered_plan = parts.get("p", 0)
-    node.hint = _key(parts.get("h"))
-    node.kind_hint = _key(parts.get("y"))
-    node.cap = parts.get("c")
-    node.killed_ms = parts.get("x")
-    timed_out = parts.get("t")
-    node.timed_out = (timed_out[0], timed_out[1]) if timed_out else None
-    node.has_texts = parts.get("m", False)
-    node.settled_seq, node.kid_seq, node.heard_seq = parts.get("s"), parts.get("f"), parts.get("r")
+def _tally(counts: list[Any]) -> Tally:
+    return Tally(counts[:6], counts[6], counts[7], counts[8])
 
 
 def _key(value: Any) -> Key | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from ulid import ULID
@@ -273,18 +273,12 @@ class Work:
 
     def settle(self) -> None:
         """Evaluate what was touched, deepest first, and its ancestors while something changes."""
-        waiting = [(-self.nodes[key].depth, key) for key in self.dirty]
-        # Leaves first: most reports change no parent, and then no ancestor is read at all.
-        need = [
-            node
-            for key in self.dirty
-            if (node := self.nodes[key]).parent is not None and self._may_change_parent(node)
-        ]
-        if need:
-            self.load_above(need)
+        queued, self.dirty = self.dirty, set()
+        moved = [node for key in queued if self._stirs(node := self.nodes[key])]
+        self.load_above(moved)
+        waiting = [(-node.depth, node.key) for node in moved]
+        queued = {node.key for node in moved}
         heapq.heapify(waiting)
-        queued = set(self.dirty)
-        self.dirty.clear()
         while waiting:
             _, key = heapq.heappop(waiting)
             queued.discard(key)
@@ -304,12 +298,16 @@ class Work:
         if self.respan:
             self._reread_spans()
 
-    def _may_change_parent(self, node: Node) -> bool:
-        if node.counted is None or self.traces[node.tree].branches:
+    def _stirs(self, node: Node) -> bool:
+        """Whether a touched task has to be looked at with its ancestors at hand.
+
+        Most reports change no parent: those tasks are evaluated here and now,
+        and no ancestor is read at all.
+        """
+        if self.traces[node.tree].branches:
             return True
-        after = self._outcome(node)
-        was = (node.status, node.started_ms, node.finished_ms)
-        return (after.status, after.started_ms, after.finished_ms) != was
+        self._evaluate(node)
+        return node.parent is not None and node.contribution() != node.counted
 
     def _reread_spans(self) -> None:
         """Where a child's start rose or its finish fell, its parent's span is read again."""
@@ -380,6 +378,12 @@ class Work:
         planned = own.planned if own.planned is not None and node.killed_ms is None else node.registered_plan
         if node.planned != planned:
             node.planned, node.changed = planned, True
+        if node.killed_ms is None and node.timed_out is None and node.childless:
+            # Most tasks by far: what the actor said is all there is.
+            status = own.status
+            progress = 100.0 if status == SUCCESS else own.progress
+            holds = own.paused and status == RUNNING
+            return Outcome(status, own.start, own.ended_ms, progress, holds, own.attempt)
         standing = self._standing(node, under_cancel=self._covered(node))
         status = status_of(standing)
         if node.killed_ms is not None:
@@ -480,8 +484,7 @@ class Work:
         rows.write_traces(written)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     status: int
     started_ms: int | None
     finished_ms: int | None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.auth.models import Group, User
 from django.test import Client
 
@@ -10,7 +12,7 @@ from tower.access.tokens import make_token
 PASSWORD = "correct horse battery"
 
 
-def a_person(role: str = "", name: str = "", **more: object) -> User:
+def a_person(role: str = "", name: str = "", **more: Any) -> User:
     person = User.objects.create_user(name or role or "nobody", password=PASSWORD, **more)
     if role:
         person.groups.add(Group.objects.get(name=role))

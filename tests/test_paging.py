@@ -85,7 +85,8 @@ def test_b58_a_limit_is_cut_at_500_and_is_50_if_none_is_asked() -> None:
 
 
 def cursor() -> str:
-    return parse_qs(urlsplit(numbers(f"{ADDRESS}?q=a", 100)["next"]).query)["cursor"][0]
+    following: str = numbers(f"{ADDRESS}?q=a", 100)["next"]
+    return parse_qs(urlsplit(following).query)["cursor"][0]
 
 
 def refused(url: str, kind: str = "numbers") -> bool:
@@ -101,7 +102,7 @@ def test_b58_a_cursor_that_is_cut_altered_or_foreign_is_refused() -> None:
     for place in range(len(ours)):
         other = ours[:place] + ("A" if ours[place] != "A" else "B") + ours[place + 1 :]
         assert refused(f"{ADDRESS}?q=a&cursor={other}")
-    for wrong in ("abc", ours[:-1], ours + "A", ours + "=", "é", "%00" * 0 + "!", "A" * 10_000):
+    for wrong in ("abc", ours[:-1], ours + "A", ours + "=", "é", "!", "A" * 10_000):
         assert refused(f"{ADDRESS}?q=a&cursor={wrong}")
 
 
@@ -140,7 +141,9 @@ class OverTheDatabase(TestCase):
         for n, name in enumerate(names):
             Token.objects.create(name=name, digest=f"old{n}")
 
-        seen, back, url, waiting = [], [], f"{ADDRESS}?limit={limit}", list(enumerate(late))
+        seen: list[str] = []
+        back: list[str] = []
+        url, waiting = f"{ADDRESS}?limit={limit}", list(enumerate(late))
         while url:
             found = tokens(url, newest_first)
             seen += found["results"]
@@ -155,6 +158,10 @@ class OverTheDatabase(TestCase):
         old = [digest for digest in seen if digest in there]
         assert sorted(old) == sorted(there)
         assert [digest for digest in back if digest in there] == [d for d in old if d in back]
-        order = [(row.name, row.pk) for row in sorted(Token.objects.all(), key=lambda row: (row.name, row.pk))]
-        places = [order.index((Token.objects.get(digest=d).name, Token.objects.get(digest=d).pk)) for d in seen]
+        order = [
+            (row.name, row.pk) for row in sorted(Token.objects.all(), key=lambda row: (row.name, row.pk))
+        ]
+        places = [
+            order.index((Token.objects.get(digest=d).name, Token.objects.get(digest=d).pk)) for d in seen
+        ]
         assert places == sorted(places, reverse=newest_first)

@@ -31,8 +31,8 @@ EVENT = {
 }
 
 
-def post(body: bytes = b"[]", content_type: str = "application/json", **headers: str) -> Any:
-    return RequestFactory().generic("POST", "/api/v1/events/", body, content_type=content_type, **headers)
+def post(body: bytes = b"[]", content_type: str = "application/json", **more: Any) -> Any:
+    return RequestFactory().generic("POST", "/api/v1/events/", body, content_type=content_type, **more)
 
 
 def refused(raw: bytes) -> TowerError:
@@ -92,7 +92,8 @@ def test_b3_an_empty_list_is_an_empty_batch() -> None:
 
 def test_b4_what_a_list_holds_is_left_to_each_item() -> None:
     assert items(parse(b'[null,[],5,{"a":1}]'), 10) == [None, [], 5, {"a": 1}]
-    assert [unfit(item) for item in (None, [], 5)] == [None, None, None]
+    nothing: list[Any] = [None, [], 5]
+    assert [unfit(item) for item in nothing] == [None, None, None]
 
 
 def test_b6_a_batch_over_the_limit_is_refused_whole() -> None:

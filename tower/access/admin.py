@@ -22,7 +22,7 @@ admin.site.unregister([User, Group])
 
 
 @admin.register(User)
-class PersonAdmin(UserAdmin):
+class PersonAdmin(UserAdmin):  # type: ignore[type-arg]  # generic for mypy only
     """A person has a role; single permissions and Django's flags stay out of sight."""
 
     fieldsets = (

@@ -60,7 +60,6 @@ MATRIX: Mapping[str, Mapping[str, Right]] = {
     "definition-start": {"*": OPERATE},
     "controls:audit": {"*": PAGE},
     "controls:issue": {"*": OPERATE},
-    "controls:preview": {"*": OPERATE},
     "controls:preview": {"GET": OPERATE},
     "health": {"*": PAGE},
     "password-again": {"*": PAGE},

@@ -12,7 +12,6 @@ from django.http import HttpResponse
 
 from instances import reads, snapshot
 from instances.api import StartRun
-from instances.api import StartRun
 from instances.intents import command
 from instances.lifecycle import Origin, Verdict
 from instances.reads import Head, Places, Row, at_one_moment

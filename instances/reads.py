@@ -224,7 +224,7 @@ class Asked:
         return [
             {
                 "task_id": intent.target or None,
-                "action": ACTIONS[intent.action],
+                "action": ACTION_WORDS[intent.action],
                 "number": intent.number,
                 "control_id": intent.control_id,
             }
@@ -284,11 +284,11 @@ def summary(head: Head, intents: Asked, labels: Mapping[str, str]) -> dict[str, 
         "name": head.name or head.job_id or head.id,
         "job_id": head.job_id or None,
         "job_version": head.version,
-        "status": STATUSES[head.status],
+        "status": STATUS_WORDS[head.status],
         "progress": head.progress,
         "open": head.open,
         "total": head.total,
-        "counts": dict(zip(STATUSES, head.counts, strict=True)),
+        "counts": dict(zip(STATUS_WORDS, head.counts, strict=True)),
         "root_task_id": head.root_id,
         "seq": head.seq,
         "intents": intents.as_json(),

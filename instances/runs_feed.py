@@ -49,16 +49,18 @@ def read_marks(numbers: Iterable[int]) -> tuple[dict[int, tuple[int, int]], int]
             " LEFT JOIN instances_intentledger l ON l.trace = t.number",
             [param],
         )
-        newest = run("SELECT MAX(number) FROM instances_trace")[0][0] or 0
-    return {number: (seq, control) for number, seq, control in rows}, newest
+        newest = run("SELECT number FROM instances_trace WHERE next_n > 0 ORDER BY number DESC LIMIT 1")
+    return {number: (seq, control) for number, seq, control in rows}, newest[0][0] if newest else 0
 
 
-def read_runs(numbers: Iterable[int], above: int) -> Found:
-    """Summaries of some runs, and those that began behind number ``above``, newest first."""
+def read_runs(numbers: Iterable[int], above: int, born: Iterable[int] = ()) -> Found:
+    """Summaries of some runs; those that began: all behind number ``above``, and ``born``."""
     with at_one_moment():
         heads = reads.heads(numbers)
         rows = {head.number: row for head, row in zip(heads, reads.summaries(heads), strict=True)}
         new: list[Head] = reads.heads_where(["t.number > %s"], [above], MOST_NEW)
+        # A run may get its first task after one with a greater number did.
+        new += [head for head in reads.heads(born) if head.number <= above]
     return Found(rows, [(head.number, head.id) for head in new], max([above, *(head.number for head in new)]))
 
 
@@ -79,6 +81,7 @@ class RunsFeed:
         self._marks: dict[int, tuple[int, int]] = {}
         self._newest = 0
         self._dirty: set[int] = set()
+        self._born: set[int] = set()
         self._counts: Counts = {}
         self._count_at = 0.0
         self._spoke_at = 0.0
@@ -87,6 +90,7 @@ class RunsFeed:
 
     def moved(self, changes: Iterable[tuple[int, int, int]]) -> None:
         self._dirty.update(number for number, _, _ in changes)
+        self._born.update(number for number, before, _ in changes if not before)
 
     def asked(self, number: int) -> None:
         self._dirty.add(number)
@@ -108,7 +112,8 @@ class RunsFeed:
                 await reader.send(encoded({"op": "beat", "t": now_ms(), "mode": self.hub.mode}))
 
     async def _tell(self, numbers: set[int], now: float) -> None:
-        found = await in_database(read_runs, numbers, self._newest)
+        born, self._born = self._born, set()
+        found = await in_database(read_runs, numbers, self._newest, born)
         self._newest = found.newest
         counts = await self._count(now)
         self._spoke_at = now

@@ -9,21 +9,20 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 
 import orjson
 from django.db import DatabaseError, IntegrityError
 from ulid import ULID
 
-from controls import reach
-from controls.clock import clock
+from controls import ledger, reach
+from controls.clock import now_ms
+from controls.ledger import Moment
 from controls.models import ControlRecord
 from controls.policy import Decision, Outcome, Place, decide
 from controls.reach import Affected
 from controls.store import CommandStore, Delivery, StoreAway, store
 from instances import live, writer
 from instances.intents import CANCEL, InForce
-from instances.models import Intent, IntentLedger, Trace
 from tower import metrics
 from tower.errors import Conflict, NotFound, TowerError
 from tower.marks import iso
@@ -123,19 +122,20 @@ def refuse_unseen(
     trace_id: str, action: ControlAction, *, task_id: str | None, reason: str, triggered_by: str
 ) -> None:
     """Put into the audit what was asked without the right to ask; an unknown trace leaves no trace."""
-    number = Trace.objects.filter(id=trace_id).values_list("number", flat=True).first()
+    number = ledger.number_of(trace_id)
     if number is None:
         return
     asked = Asked(str(ULID()), False, trace_id, task_id, action, reason, triggered_by, None, number)
-    now = int(time.time() * 1000)
-    writer.in_turn(lambda: _audit(asked, Decision(Outcome.FORBIDDEN), now, Affected(0, 0)).save())
+    record = _audit(asked, Decision(Outcome.FORBIDDEN), now_ms(), Affected(0, 0))
+    writer.in_turn(lambda: ledger.write(record))
+    metrics.CONTROLS.labels(action.value, record.outcome).inc()
 
 
 # -- in the transaction
 
 
 def _looked_up(asked: Asked) -> Asked:
-    number = Trace.objects.filter(id=asked.trace_id).values_list("number", flat=True).first()
+    number = ledger.number_of(asked.trace_id)
     if number is None:
         raise NotFound("There is no such trace.", trace_id=asked.trace_id)
     if asked.task_id is None:
@@ -156,30 +156,21 @@ def _recorded(asked: Asked) -> tuple[ControlRecord, bool]:
 
 
 def _record(asked: Asked) -> tuple[ControlRecord, bool]:
-    ledger = _locked(asked.number)
+    last_number = ledger.lock(asked.number)
     if asked.repeatable and (first := ControlRecord.objects.filter(id=asked.id).first()):
         return _same(first, asked), False
     # After the lock, as statements of their own: an attachment that held it has moved the path.
-    trace = Trace.objects.annotate(now=clock()).get(number=asked.number)
-    below = asked.below or Affected(trace.pending, trace.running)
+    moment = ledger.moment(asked.number)
+    below = asked.below or Affected(moment.pending, moment.running)
     place = _place(asked, below)
     decision = decide(asked.action, place)
-    record = _audit(asked, decision, trace.now, below)
+    record = _audit(asked, decision, moment.now_ms, below)
     if decision.outcome is Outcome.TAKEN:
-        record.intent_number = ledger.last_number + 1
-        _stand(record, place.intents.get(place.target), trace)
-        _count(ledger, record.intent_number, ended=trace.ended_ms is not None)
-    record.save(force_insert=True)
+        record.intent_number = last_number + 1
+        _stand(record, place.intents.get(place.target), moment)
+        ledger.count(asked.number, record.intent_number, ended=moment.ended_ms is not None)
+    ledger.write(record)
     return record, True
-
-
-def _locked(number: int) -> IntentLedger:
-    ledgers = IntentLedger.objects.select_for_update().filter(trace=number)
-    ledger = ledgers.first()
-    if ledger is None:
-        IntentLedger.objects.bulk_create([IntentLedger(trace=number)], ignore_conflicts=True)
-        ledger = ledgers.get()
-    return ledger
 
 
 def _same(first: ControlRecord, asked: Asked) -> ControlRecord:
@@ -191,11 +182,7 @@ def _same(first: ControlRecord, asked: Asked) -> ControlRecord:
 
 def _place(asked: Asked, below: Affected) -> Place:
     path = [] if asked.key is None else reach.path_to(asked.key)
-    intents = {
-        row.target: InForce(row.target, row.action, row.number, row.control_id, row.cancel_seq, row.cancel_ms)
-        for row in Intent.objects.filter(trace=asked.number, target__in=["", *path])
-    }
-    return Place(below.open > 0, path, intents)
+    return Place(below.open > 0, path, ledger.standing(asked.number, ["", *path]))
 
 
 def _audit(asked: Asked, decision: Decision, now: int, below: Affected) -> ControlRecord:
@@ -217,32 +204,14 @@ def _audit(asked: Asked, decision: Decision, now: int, below: Affected) -> Contr
     )
 
 
-def _stand(record: ControlRecord, before: InForce | None, trace: Trace) -> None:
-    cancel: dict[str, Any] = {"cancel_seq": None, "cancel_ms": None}
-    if record.action == CANCEL:
-        # The first CANCEL's clock goes on: asking again gives nobody a new grace.
-        again = before is not None and before.action == CANCEL
-        cancel = {} if again else {"cancel_seq": trace.seq, "cancel_ms": record.created_ms}
-    values = {
-        "action": record.action,
-        "number": record.intent_number,
-        "control_id": record.id,
-        "created_ms": record.created_ms,
-        "swept": False,
-        **cancel,
-    }
-    target = record.task_id or ""
-    if before is None:
-        Intent.objects.create(trace=record.trace, target=target, **values)
+def _stand(record: ControlRecord, before: InForce | None, moment: Moment) -> None:
+    if record.action != CANCEL:
+        ledger.stand(record, cancel_seq=None, cancel_ms=None)
+    elif before is None or before.action != CANCEL:
+        ledger.stand(record, cancel_seq=moment.seq, cancel_ms=moment.now_ms)
     else:
-        Intent.objects.filter(trace=record.trace, target=target).update(**values)
-
-
-def _count(ledger: IntentLedger, number: int, *, ended: bool) -> None:
-    changes: dict[str, Any] = {"last_number": number}
-    if ended:
-        changes["expiring"] = False  # its key may be gone, and would come back for ever
-    IntentLedger.objects.filter(trace=ledger.trace).update(**changes)
+        # The first CANCEL's clock goes on: asking again gives nobody a new grace.
+        ledger.stand(record, cancel_seq=before.cancel_seq, cancel_ms=before.cancel_ms)
 
 
 # -- after the commit
@@ -259,7 +228,7 @@ def _deliver(record: ControlRecord) -> None:
     metrics.CONTROL_DELIVERY_SECONDS.observe(took)
     record.delivered_ms = record.created_ms + int(took * 1000)
     try:
-        writer.in_turn(lambda: mark_delivered([record], record.delivered_ms or 0))
+        writer.in_turn(lambda: ledger.mark_delivered(record, record.delivered_ms or 0))
     except (DatabaseError, TowerError):
         # Redis has it; the sweeper finds it unmarked and marks it.
         log.warning("control_unmarked", extra={"trace_id": record.trace_id})
@@ -286,19 +255,6 @@ def delivery_of(record: ControlRecord) -> Delivery:
         record.intent_number,
         orjson.dumps(event).decode(),
     )
-
-
-def mark_delivered(records: list[ControlRecord], at_ms: int) -> None:
-    """Note what Redis holds. Older controls of a place count as delivered: what stands has overruled them."""
-    for record in records:
-        number, target = record.intent_number, record.task_id or ""
-        # Request and sweeper may deliver at once; the greater number stays.
-        Intent.objects.filter(
-            trace=record.trace, target=target, number__gte=number, delivered_number__lt=number
-        ).update(delivered_number=number)
-        ControlRecord.objects.undelivered().filter(
-            trace_id=record.trace_id, task_id=record.task_id, intent_number__lte=number
-        ).update(delivered_ms=at_ms)
 
 
 def affected(record: ControlRecord) -> Affected:

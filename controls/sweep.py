@@ -20,8 +20,9 @@ from django.db import connection
 from django.db.models import F, QuerySet
 from ulid import ULID
 
+from controls import ledger
 from controls.clock import now_ms
-from controls.issue import delivery_of, mark_delivered
+from controls.issue import delivery_of
 from controls.models import Beat, ControlRecord
 from controls.store import CHANNELS, CommandStore, Delivery, StoreAway, store
 from controls.turns import alone
@@ -79,10 +80,15 @@ def deliver(commands: CommandStore) -> bool:
         held = commands.put_all([delivery_of(record) for record in records])
         records = [record for record, holds in zip(records, held, strict=True) if holds]
         now = now_ms()
-        writer.in_turn(lambda: mark_delivered(records, now))
+        writer.in_turn(lambda: _mark_delivered(records, now))
     for number, trace_id in {(record.trace, record.trace_id) for record in records}:
         live.publish_intents(number, trace_id)
     return len(waiting) == BATCH
+
+
+def _mark_delivered(records: list[ControlRecord], at_ms: int) -> None:
+    for record in records:
+        ledger.mark_delivered(record, at_ms)
 
 
 def retire(commands: CommandStore) -> bool:

@@ -178,6 +178,7 @@ class TowerServer(Server):
             openHandshakeTimeout=self.websocket_handshake_timeout,
             maxMessagePayloadSize=self.websocket_max_message_size,
             maxFramePayloadSize=self.websocket_max_frame_size,
+            failByDrop=False,  # else a message that is too large ends the line without the code 1009
         )
         observer: Any = nobody
         globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)

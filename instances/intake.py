@@ -279,11 +279,12 @@ def _event(index: int, item: Any, limits: Limits) -> Sent:
     ids = (event.event_id, event.trace_id, event.task_id, event.parent_id)
     if not RESERVED_IDS.isdisjoint(ids):
         _not_reserved(("event_id", "trace_id", "task_id", "parent_id"), event)
+    warnings: list[Warned] = []
+    payload = Payload(limits, lambda field: warnings.append(Warned(index, "payload_ignored", field)))
+    said = payload.read(event.payload)
     text = orjson.dumps(event.payload, option=orjson.OPT_SORT_KEYS)
     if len(text) > limits.payload:
         raise _refuse("too_large", "payload", "Too large", limit=limits.payload)
-    warnings: list[Warned] = []
-    payload = Payload(limits, lambda field: warnings.append(Warned(index, "payload_ignored", field)))
     report = Report(
         event.event_id,
         event.task_id,
@@ -291,7 +292,7 @@ def _event(index: int, item: Any, limits: Limits) -> Sent:
         event.timestamp_ms,
         parent_id=event.parent_id,
         actor_type=None if event.actor_type is None else _ACTOR[event.actor_type],
-        **payload.read(event.payload),
+        **said,
     )
     if not item.keys() <= EVENT_FIELDS:
         _warn_unknown(index, item, EVENT_FIELDS | TASK_SHOWN, warnings)

@@ -157,29 +157,43 @@ def test_without_redis_an_actor_asks_rest(valkey):
 # -- at work
 
 
-@pytest.fixture(scope="module")
-def fleet(live_tower) -> Iterator[servers.Tower]:
-    """A fleet beside the shared tower that starts nothing by itself."""
-    live_tower.manage("demo_definitions")
-    token = live_tower.manage("create_token", "fleet", "--scopes", "ingest,read").split()[-1]
-    process = at_work(live_tower, token)
-    yield live_tower
-    process.terminate()
-    assert process.wait(20) == 0
+class Fleet:
+    """``manage.py demo_fleet`` beside a tower; it starts no runs by itself."""
 
-
-def at_work(tower: servers.Tower, token: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "manage.py", "demo_fleet", "--keep", "0", "--speed", SPEED],
-        cwd=ROOT,
-        env={
+    def __init__(self, tower: servers.Tower) -> None:
+        tower.manage("demo_definitions")
+        self._environment = {
             **tower.environment,
             "TOWER_URL": tower.url,
-            "TOWER_DEMO_TOKEN": token,
+            "TOWER_DEMO_TOKEN": tower.manage("create_token", "fleet", "--scopes", "ingest,read").split()[-1],
             "REDIS_URL": redis_url(tower),
-            "TOWER_LOG": "text",
-        },
-    )
+        }
+        self.start()
+
+    def start(self) -> None:
+        words = [sys.executable, "manage.py", "demo_fleet", "--keep", "0", "--speed", SPEED]
+        self._process = subprocess.Popen(words, cwd=ROOT, env=self._environment)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        self._process.terminate()
+        assert self._process.wait(20) == 0
+
+
+@pytest.fixture(scope="module")
+def crew(live_tower) -> Iterator[Fleet]:
+    fleet = Fleet(live_tower)
+    yield fleet
+    fleet.stop()
+
+
+@pytest.fixture
+def fleet(live_tower, crew) -> servers.Tower:
+    """The shared tower, with a fleet at work."""
+    return live_tower
 
 
 def redis_url(tower: servers.Tower) -> str:
@@ -307,24 +321,18 @@ def test_f6_no_actor_takes_a_step_when_redis_loses_a_pause(fleet):
     control(fleet, trace, "CANCEL")
 
 
-def test_a_fleet_that_starts_again_goes_on_with_the_runs_of_the_last_one(a_tower):
-    tower = a_tower().start()
-    tower.manage("demo_definitions")
-    token = tower.manage("create_token", "fleet", "--scopes", "ingest,read").split()[-1]
-    first = at_work(tower, token)
-    trace = started(tower, "rnaseq_workflow", "again", samples=2)
-    until(lambda: running(tower, trace), "somebody works on it")
-    first.kill()
-    first.wait()
-    second = at_work(tower, token)
-    try:
-        until(lambda: summary(tower, trace)["open"] == 0, "the run ends", seconds=90)
-    finally:
-        second.terminate()
-        second.wait(20)
+def test_a_fleet_that_starts_again_goes_on_with_the_runs_of_the_last_one(fleet, crew):
+    trace = started(fleet, "multi_strategy_financial_analysis", "demo-again", strategies=["technical"])
+    until(lambda: len(running(fleet, trace)) >= 3, "somebody works on it")
+
+    crew.kill()
+    crew.start()
+
+    until(lambda: summary(fleet, trace)["status"] == "SUCCESS", "the run ends", seconds=90)
+    until(lambda: summary(fleet, trace)["open"] == 0, "with all its tasks")
 
 
-def test_up_with_demo_has_live_trees_on_the_screen_by_itself(a_tower):
+def test_up_with_demo_has_live_trees_by_itself_from_a_token_that_may_not_command(a_tower):
     tower = a_tower("--demo").start()
 
     def live() -> set[str]:
@@ -333,11 +341,7 @@ def test_up_with_demo_has_live_trees_on_the_screen_by_itself(a_tower):
 
     until(lambda: live() >= {body["id"] for body in RUNS}, "each kind of run is live", seconds=60)
 
-
-def test_the_demos_token_may_report_and_read_and_nothing_else(a_tower):
-    tower = a_tower("--demo").start()
     tower.token = (tower.home / "secrets" / "demo_token").read_text().strip()
-
     assert tower.get("traces/")[0] == 200
     assert tower.post("controls/", {"trace_id": "x", "action": "CANCEL"})[0] == 403
     assert tower.post("definitions/", {"id": "x"})[0] == 403

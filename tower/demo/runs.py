@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ AGGREGATORS = frozenset({ActorType.GROUP_AGG, ActorType.SINGLE_AGG})
 #: A held actor looks up this often without a hint.
 HOLD_SECONDS = 0.5
 RETRY_SECONDS = 2.0
+#: A leader reports its progress in steps of so much.
+STEP_PERCENT = 4.0
 REGISTER_AT_ONCE = 500
 
 
@@ -68,6 +71,8 @@ class Run:
     commands: Commands
     speed: float = 1.0
     standing: dict[str, str] = field(default_factory=dict)
+    #: How many tasks below each have ended.
+    ended_below: Counter[str] = field(default_factory=Counter)
 
     async def play(self) -> None:
         """Work on the run until its root has ended. Nothing is lost when this is stopped and begun again."""
@@ -82,6 +87,11 @@ class Run:
     # -- one task
 
     async def _perform(self, work: Work, path: tuple[str, ...]) -> str:
+        status = await self._attempt(work, path)
+        self.ended_below.update(path[:-1])
+        return status
+
+    async def _attempt(self, work: Work, path: tuple[str, ...]) -> str:
         standing = self.standing.get(path[-1], "PENDING")
         if standing in ENDED:
             return standing
@@ -119,7 +129,7 @@ class Run:
         ids = await self._split(actor)
         ended: list[str] = []
         for stage in work.stages:
-            outcome = await self._stage(actor, stage, ids[len(ended) :][: len(stage)], before=len(ended))
+            outcome = await self._stage(actor, stage, ids[len(ended) :][: len(stage)])
             ended += outcome
             if broken := [
                 w.name for w, s in zip(stage, outcome, strict=True) if w.critical and s != "SUCCESS"
@@ -130,17 +140,13 @@ class Run:
             return await self._fail(actor, Failure("NOTHING_DONE", "none of its tasks succeeded"))
         return await self._complete(actor, f"{ended.count('SUCCESS')} of {len(ended)} succeeded")
 
-    async def _stage(
-        self, lead: Actor, stage: Sequence[Work], ids: Sequence[str], *, before: int
-    ) -> list[str]:
+    async def _stage(self, lead: Actor, stage: Sequence[Work], ids: Sequence[str]) -> list[str]:
         """The children of one stage side by side, while their leader looks up as they do."""
         places = asyncio.Semaphore(lead.work.width)
-        ended: list[str] = []
 
         async def one(work: Work, path: tuple[str, ...]) -> str:
             async with places:
-                ended.append(await self._perform(work, path))
-            return ended[-1]
+                return await self._perform(work, path)
 
         team = [
             asyncio.create_task(one(work, (*lead.path, task_id)))
@@ -148,13 +154,12 @@ class Run:
         ]
         all_of_them = asyncio.gather(*team)
         try:
-            said = 0
             while not all_of_them.done():
                 await self.commands.news(lead.work.stride / self.speed)
                 await self._checkpoint(lead)
-                if len(ended) - said >= max(1, len(stage) // 8) and not lead.work.silent:
-                    said = len(ended)
-                    await self._progress(lead, 10 + 85 * (before + said) / len(lead.work.children))
+                done = 10 + 89 * self.ended_below[lead.id] / lead.work.below
+                if not lead.work.silent and done >= lead.progress + STEP_PERCENT:
+                    await self._progress(lead, done)
             return await all_of_them
         except Stopped:
             # The children meet the same CANCEL; the leader need not wait for them to say that it stops.

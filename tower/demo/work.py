@@ -49,6 +49,10 @@ class Work:
     def children(self) -> tuple[Work, ...]:
         return tuple(child for stage in self.stages for child in stage)
 
+    @property
+    def below(self) -> int:
+        return sum(1 for _ in self) - 1
+
     def __iter__(self) -> Iterator[Work]:
         yield self
         for child in self.children:

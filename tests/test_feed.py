@@ -199,7 +199,7 @@ async def test_a_change_without_rows_is_read(reads):
         feed.told(change.seq)
         await sent(feed, change)
 
-        assert [row[1] for row in ear.frames[-1]["new"]] == ["a", "b", "c"]
+        assert [row[1] for row in ear.frames[-1]["new"]] == ["root", "a", "b", "c"]
         assert len(reads) == 1
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
+import itertools
 import random
 from contextlib import asynccontextmanager
 
 import orjson
 import pytest
+from django.core.management import call_command
 from django.test import Client
 from hypothesis import HealthCheck, given, settings, strategies
 
 from instances import feed as feeds
-from instances import live_reads, snapshot
+from instances import ingest, live, live_reads, snapshot
 from instances.feed import Feed, Heard
 from instances.hub import Named
 from instances.live import rows_message
@@ -100,7 +103,7 @@ def test_the_epoch_stays_until_a_backup_is_restored():
     first = snapshot.epoch()
 
     assert snapshot.epoch() == first
-    assert snapshot.new_epoch() != first
+    call_command("new_epoch", stdout=io.StringIO())
     assert snapshot.epoch() != first
 
 
@@ -214,3 +217,69 @@ def test_an_old_snapshot_and_what_was_published_is_a_fresh_one(transactional_db,
     tree = a_tree("root:RUNNING(a b)")
 
     asyncio.run(play(tree, random.Random(seed), monkeypatch))
+
+
+# -- the same through the real doors
+
+
+_runs = itertools.count(1)
+
+
+def report(draw, trace_id, i, ids):
+    kind = draw.choice(["STARTED", "PROGRESS", "PROGRESS", "COMPLETED", "FAILED"])
+    payload = {"progress": draw.randrange(101), "paused": draw.random() < 0.3, "message": f"m{i}"}
+    if draw.random() < 0.2:
+        payload |= {"split_count": draw.randrange(1, 6)}
+    event = {"event_id": f"e{i}", "trace_id": trace_id, "task_id": draw.choice(ids), "event_type": kind}
+    hint = {"parent_id": draw.choice(ids)} if draw.random() < 0.2 else {}
+    return event | hint | {"timestamp_ms": NOW_MS + draw.randrange(1_000), "payload": payload}
+
+
+def registration(draw, trace_id, i, ids):
+    id = draw.choice([f"t{i}", *ids])
+    parent = None if id == "root" else draw.choice([known for known in ids if known != id] or ["root"])
+    body = {"id": id, "trace_id": trace_id, "parent_id": parent}
+    return body | {"job_id": "job", "actor_type": "EXECUTION"}
+
+
+def through_the_doors(draw, trace_id, steps):
+    """Batches of registrations and reports, one after the other."""
+    ids = ["root", *(f"t{i}" for i in range(6))]
+    for step in range(steps):
+        i = step * 100
+        if draw.random() < 0.4:
+            ingest.register([registration(draw, trace_id, i + k, ids) for k in range(draw.randint(1, 4))])
+        else:
+            ingest.ingest([report(draw, trace_id, i + k, ids) for k in range(draw.randint(1, 5))])
+
+
+async def watch_the_doors(draw, monkeypatch):
+    published = []
+    monkeypatch.setattr(live, "publish", lambda changes: published.extend(changes))
+    monkeypatch.setattr(feeds, "TICKS", (1, 2, 5, 10))
+    trace_id = f"doors-{next(_runs)}"
+    root = {"id": "root", "trace_id": trace_id, "parent_id": None, "job_id": "job", "actor_type": "AGENT"}
+    await in_database(ingest.register, [root])
+    number = published[0].number
+    feed = Feed(NoHub(), number)
+    await feed.started
+    screen = await Screen(feed).open()
+    published.clear()
+    # No hole may be filled: what is on the screen has to come from what was published.
+    monkeypatch.setattr(feeds, "read_since", None)
+
+    await in_database(through_the_doors, draw, trace_id, draw.randint(1, 8))
+    for change in published:
+        hear(feed, change)
+    fresh = await in_database(fresh_snapshot, number)
+    await until(lambda: screen.seq == fresh["seq"], "the screen has all")
+    await feed.stop()
+    return screen.tasks, tasks_of(fresh)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(strategies.integers(min_value=0, max_value=2**32))
+def test_what_the_doors_publish_is_what_they_wrote(transactional_db, monkeypatch, seed):
+    shown, written = asyncio.run(watch_the_doors(random.Random(seed), monkeypatch))
+
+    assert shown == written

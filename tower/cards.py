@@ -188,8 +188,8 @@ def warnings(codes: Sequence[str]) -> list[str]:
 
 
 def in_short(found: Sequence[Card]) -> str:
-    """The verdict beside the title."""
-    bad = sum(card.tone in {"bad", "warn"} for card in found)
+    """The verdict beside the title; what is not known needs a look too."""
+    bad = sum(card.tone != "good" for card in found)
     if not bad:
         return _("all is well")
     return ngettext("%s thing needs a look", "%s things need a look", bad) % count(bad)

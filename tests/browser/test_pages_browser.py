@@ -1,0 +1,325 @@
+"""Sign-in, runs and health in a real Chromium: live rows, new runs, themes, keys, narrow screens, no scripts, axe."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import axe_playwright_python
+import pytest
+from playwright.sync_api import expect
+
+from tests import servers
+
+AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+#: Parts of axe's best practices that name no failure of WCAG are left to the reviewer.
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+PAGES = {"sign-in": "/login/", "runs": "/", "health": "/health/"}
+
+
+@pytest.fixture(scope="module")
+def a_run(live_tower):
+    """A run that stays: some done, one failed, one running."""
+    trace = "browser-pages-1"
+    tasks = [{"id": f"{trace}.root", "trace_id": trace, "job_id": "pages", "actor_type": "AGENT"}]
+    tasks += [
+        {
+            "id": f"{trace}.k{i}",
+            "trace_id": trace,
+            "parent_id": f"{trace}.root",
+            "job_id": "pages",
+            "actor_type": "EXECUTION",
+        }
+        for i in range(4)
+    ]
+    live_tower.call("POST", "tasks/", tasks)
+    say(live_tower, trace, ("root", "STARTED"), ("k0", "COMPLETED"), ("k1", "FAILED"), ("k2", "STARTED"))
+    return trace
+
+
+def say(tower, trace, *reports):
+    events = [
+        {
+            "event_id": f"{trace}.{task}.{kind}",
+            "trace_id": trace,
+            "task_id": f"{trace}.{task}",
+            "event_type": kind,
+            "timestamp_ms": 1_700_000_000_000 + i,
+        }
+        for i, (task, kind) in enumerate(reports)
+    ]
+    status, body = tower.call("POST", "events/", events)
+    assert status == 200, body
+
+
+def start(tower, trace):
+    body = {"id": f"{trace}.root", "trace_id": trace, "job_id": "pages", "actor_type": "AGENT"}
+    assert tower.call("POST", "tasks/", body)[0] == 201
+
+
+def row(page, trace):
+    return page.locator(f"[role=row][data-trace='{trace}']")
+
+
+def problems(page):
+    # An init script is part of the browser, so the page's policy does not stop it.
+    return page.evaluate(
+        "async (rules) => (await axe.run(document, rules)).violations"
+        ".map((v) => `${v.id}: ${v.nodes.map((n) => n.target.join(' ') + ' ' + n.failureSummary).join(' | ')}`)",
+        RULES,
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_axe_finds_nothing(new_page, a_run, name, scheme):
+    options = {"storage_state": None} if name == "sign-in" else {}
+    page = new_page(color_scheme=scheme, **options)
+    page.add_init_script(AXE)
+    page.goto(PAGES[name])
+    expect(page.locator("h1")).to_be_visible()
+
+    assert problems(page) == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_is_wider_than_a_narrow_screen(new_page, a_run, name):
+    page = new_page(
+        viewport={"width": 360, "height": 740}, **({"storage_state": None} if name == "sign-in" else {})
+    )
+    page.goto(PAGES[name])
+    if name == "runs":
+        expect(page.locator("#live")).to_be_visible()
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_row_follows_its_run_without_moving(page, live_tower, a_run):
+    trace = "browser-pages-2"
+    start(live_tower, trace)
+    page.goto("/")
+    expect(row(page, trace)).to_have_attribute("data-status", "PENDING")
+    expect(page.locator("#live")).to_have_attribute("data-live", "live")
+    order = page.locator("[role=row][data-trace]").evaluate_all("rows => rows.map(r => r.dataset.trace)")
+
+    say(live_tower, trace, ("root", "STARTED"), ("root", "COMPLETED"))
+
+    expect(row(page, trace)).to_have_attribute("data-status", "SUCCESS")
+    expect(row(page, trace).locator(".word")).to_contain_text("Success")
+    expect(row(page, trace).locator("[data-done]")).to_have_text("1 / 1")
+    assert (
+        page.locator("[role=row][data-trace]").evaluate_all("rows => rows.map(r => r.dataset.trace)") == order
+    )
+
+
+def test_new_runs_wait_behind_a_line_until_they_are_asked_for(page, live_tower, a_run):
+    page.goto("/")
+    expect(page.locator("#live")).to_have_attribute("data-live", "live")
+    page.evaluate("window.sameDocument = true")
+    first = page.locator("[role=row][data-trace]").first.get_attribute("data-trace")
+
+    start(live_tower, "browser-pages-3")
+    start(live_tower, "browser-pages-4")
+
+    line = page.locator("[data-newrows]")
+    expect(line).to_have_text("2 new runs — show")
+    assert page.locator("[role=row][data-trace]").first.get_attribute("data-trace") == first
+
+    line.click()
+
+    expect(row(page, "browser-pages-4")).to_be_visible()
+    rows = page.locator("[role=row][data-trace]").evaluate_all("rows => rows.map(r => r.dataset.trace)")
+    assert rows[:3] == ["browser-pages-4", "browser-pages-3", first]
+    expect(line).to_be_hidden()
+    expect(row(page, "browser-pages-4").locator("a")).to_have_attribute("href", "/traces/browser-pages-4/")
+    assert page.evaluate("window.sameDocument === true")
+
+    say(live_tower, "browser-pages-4", ("root", "STARTED"))
+    expect(row(page, "browser-pages-4")).to_have_attribute("data-status", "RUNNING")
+
+
+def test_a_run_that_begins_between_drawing_and_listening_is_offered_too(page, live_tower, a_run):
+    began = []
+
+    def slow_socket(route):
+        # The page is drawn; its script is on the way.
+        start(live_tower, "browser-pages-5")
+        began.append(True)
+        route.continue_()
+
+    page.route(re.compile(r"/static/js/runs[.\w]*\.js"), slow_socket)
+    page.goto("/")
+
+    expect(page.locator("[data-newrows]")).to_have_text("1 new run — show")
+    assert began
+
+
+def test_badges_count_live(page, live_tower, a_run):
+    page.goto("/")
+    expect(page.locator("#live")).to_have_attribute("data-live", "live")
+    running = page.locator("[data-segment=running] em")
+    before = int(running.inner_text())
+
+    start(live_tower, "browser-pages-6")
+
+    expect(running).to_have_text(str(before + 1))
+
+
+def test_a_pause_shows_in_the_list(page, live_tower, a_run):
+    trace = "browser-pages-7"
+    start(live_tower, trace)
+    page.goto("/")
+    expect(page.locator("#live")).to_have_attribute("data-live", "live")
+
+    live_tower.call("POST", "controls/", {"trace_id": trace, "action": "PAUSE"})
+
+    expect(row(page, trace).locator("[data-need=pause]")).to_have_text("pause asked")
+
+
+def test_the_badge_says_when_the_line_is_lost(page, a_run):
+    page.goto("/")
+    expect(page.locator("#live")).to_have_attribute("data-live", "live")
+
+    page.route_web_socket(re.compile("/ws/traces/"), lambda socket: socket.close())
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide'))")
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+
+    expect(page.locator("#live")).to_have_attribute("data-live", "late")
+    expect(page.locator("#live")).to_contain_text("Catching up")
+
+
+def test_times_are_the_readers_own_and_durations_tick(new_page, a_run):
+    page = new_page(timezone_id="Asia/Shanghai")
+    page.goto("/")
+    took = row(page, a_run).locator(".took")
+    before = took.inner_text()
+
+    expect(row(page, a_run).locator("time")).to_have_text("15 Nov, 06:13")
+    expect(took).not_to_have_text(before)
+
+
+def test_filters_work_by_choice_and_stand_in_the_address(page, a_run):
+    page.goto("/")
+
+    page.select_option("select[name=status]", "SKIPPED")
+
+    page.wait_for_url("**/?status=SKIPPED")
+    expect(page.get_by_text("No run matches")).to_be_visible()
+    page.locator("a.chip").click()
+    page.wait_for_url(lambda url: "status" not in url)
+
+
+def test_a_slash_leads_to_the_search(page, a_run):
+    page.goto("/")
+
+    page.keyboard.press("/")
+
+    expect(page.locator("[data-search]")).to_be_focused()
+    page.keyboard.type("a/b")
+    expect(page.locator("[data-search]")).to_have_value("a/b")
+
+
+def test_the_first_stop_of_the_keyboard_skips_the_bar(page, a_run):
+    page.goto("/")
+
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    page.keyboard.press("Enter")
+
+    expect(page.locator("#main")).to_be_focused()
+
+
+def test_the_theme_changes_in_place_and_stays(page, a_run):
+    page.goto("/health/")
+    page.evaluate("window.sameDocument = true")
+
+    page.get_by_role("button", name="Theme").click()
+    with page.expect_response("**/theme/"):
+        page.get_by_role("button", name="Dark").click()
+
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    assert page.evaluate("window.sameDocument === true")
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(14, 18, 23)"
+
+
+def test_menus_open_and_work_without_scripts(new_page, a_run):
+    page = new_page(java_script_enabled=False, viewport={"width": 360, "height": 740})
+    page.goto("/")
+    expect(row(page, a_run)).to_be_visible()
+
+    page.get_by_role("button", name="Pages").click()
+    page.get_by_role("link", name="Health").click()
+    page.get_by_role("button", name="Theme").click()
+    page.get_by_role("button", name="Dark").click()
+
+    page.wait_for_url("**/health/")
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
+def test_filters_have_a_button_without_scripts(new_page, a_run):
+    page = new_page(java_script_enabled=False)
+    page.goto("/")
+
+    page.select_option("select[name=status]", "RUNNING")
+    page.get_by_role("button", name="Filter").click()
+
+    expect(row(page, a_run)).to_be_visible()
+
+
+def test_the_health_page_asks_again_by_itself(page, a_run):
+    page.goto("/health/")
+
+    with page.expect_response(
+        lambda answer: answer.url.endswith("/health/") and "json" in answer.headers["content-type"]
+    ):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+    expect(page.locator("[data-card=database] p")).to_contain_text("answers")
+    expect(page.locator("[data-lost]")).to_be_hidden()
+
+
+@pytest.mark.console_may_say("ERR_FAILED")
+def test_the_health_page_says_when_nobody_answers(page, a_run):
+    page.goto("/health/")
+    expect(page.locator("[data-card=database]")).to_be_visible()
+
+    page.route("**/health/", lambda route: route.abort())
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+    expect(page.get_by_text("The tower does not answer")).to_be_visible()
+
+
+def test_a_run_is_opened_by_a_click_anywhere_in_its_row(page, a_run):
+    page.goto("/")
+
+    row(page, a_run).locator(".roll").click()
+
+    page.wait_for_url(f"**/traces/{a_run}/")
+
+
+def test_sign_in_says_what_was_wrong_and_puts_the_cursor_there(new_page, live_tower):
+    page = new_page(storage_state=None)
+    page.goto("/health/")
+    page.fill("[name=username]", "admin")
+    page.fill("[name=password]", "not this one")
+    page.click("button[type=submit]")
+
+    expect(page.get_by_role("alert").filter(has_text="do not belong together")).to_be_visible()
+    expect(page.locator("[name=password]")).to_be_focused()
+    page.fill("[name=password]", servers.ADMIN_PASSWORD)
+    page.click("button[type=submit]")
+    page.wait_for_url("**/health/")
+
+
+def test_forced_colours_keep_shapes_words_and_bars(new_page, a_run):
+    page = new_page(forced_colors="active")
+    page.goto("/")
+
+    failed = row(page, a_run).locator(".stack [data-status=FAILED]")
+
+    expect(row(page, a_run).locator(".word")).to_contain_text("Running")
+    assert failed.evaluate("part => getComputedStyle(part).backgroundImage").startswith(
+        "repeating-linear-gradient"
+    )

@@ -25,6 +25,7 @@ if "sqlite" in DATABASES["default"]["ENGINE"]:
 # Scrypt takes 50 ms on purpose; here each test signs somebody in.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
+(TOWER_HOME / "staticfiles").mkdir()  # WhiteNoise warns without it
 # Pages name their static files without the manifest, which `up` makes.
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

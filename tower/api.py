@@ -104,6 +104,7 @@ class BearerAuthentication(BaseAuthentication):
         if principal is None:
             metrics.AUTH_FAILURES.labels("token").inc()
             raise InvalidToken("This token is unknown, expired or revoked.")
+        logs.note(token_name=principal.name)
         return principal, None
 
     def authenticate_header(self, request: Request) -> str:

@@ -511,6 +511,7 @@ class TestOverTheWire:
         with pytest.raises(ConnectionClosed) as closed:
             while True:
                 line.recv(timeout=20)
+        assert closed.value.rcvd, "closed without a code"
         return closed.value.rcvd.code
 
     def test_a_report_reaches_the_browser(self, tower):

@@ -176,6 +176,7 @@ def disturb(draw, changes):
 
 def hear(feed, change):
     message = rows_message(change)
+    assert message
     feed.heard(Heard(message["before"], message["seq"], message["at"], message["rows"], message["new"]))
 
 

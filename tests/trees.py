@@ -31,7 +31,7 @@ class Tree:
 
     @property
     def id(self) -> str:
-        return self.trace.id
+        return str(self.trace.id)
 
     @property
     def number(self) -> int:
@@ -42,7 +42,8 @@ class Tree:
         return self.trace.seq
 
     def __getitem__(self, id: str) -> TaskInstance:
-        return TaskInstance._base_manager.get(tree_id=self.number, id=id)
+        found: TaskInstance = TaskInstance._base_manager.get(tree_id=self.number, id=id)
+        return found
 
     def nodes(self) -> list[TaskInstance]:
         return list(TaskInstance._base_manager.filter(tree_id=self.number).order_by("n"))
@@ -185,7 +186,7 @@ def a_tree(text: str, *, trace_id: str = "", **fields: Any) -> Tree:
 
 
 def _row(node: TaskInstance) -> tuple[Any, ...]:
-    node.parent_n = None if node.parent_id is None else node.parent_id & 0xFFFFFFFF  # type: ignore[attr-defined]
+    node.parent_n = None if node.parent_id is None else node.parent_id & 0xFFFFFFFF
     return row_of(node)
 
 

@@ -106,8 +106,7 @@ def ask(request: HttpRequest, place: Place, answer: Answer | None = None) -> Htt
         "id": answer.id if answer else str(ULID()),
         "back": audited.link(place.trace.id, place.task_id),
     }
-    status = HTTPStatus.UNPROCESSABLE_ENTITY if answer else HTTPStatus.OK
-    return render(request, "controls/confirm.html", context, status=status)
+    return render(request, "controls/confirm.html", context)
 
 
 def unfit(request: HttpRequest, place: Place | None, answer: Answer) -> HttpResponse:

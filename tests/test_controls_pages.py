@@ -186,7 +186,7 @@ def test_b57_a_cancel_of_more_than_a_hundred_tasks_wants_a_reason_at_its_field(o
 
     answer = press(operator, "CANCEL", confirmed="1", reason="  ")
 
-    assert answer.status_code == 422
+    assert answer.status_code == 200
     assert re.search(r'aria-describedby="reason-error"', answer.content.decode())
     assert "More than 100 tasks: say why" in text(answer)
     assert not ControlRecord.objects.exists()
@@ -199,7 +199,7 @@ def test_b57_up_to_a_hundred_tasks_need_no_reason(operator):
 
 
 @pytest.mark.parametrize(
-    ("typed", "status"), [("", 422), ("wrong", 422), ("run-1234", 303), ("a-long-run-1234", 303)]
+    ("typed", "status"), [("", 200), ("wrong", 200), ("run-1234", 303), ("a-long-run-1234", 303)]
 )
 def test_a_cancel_of_more_than_a_thousand_tasks_wants_the_short_id(operator, typed, status):
     a_tree("root:RUNNING(" + " ".join(f"k{i}" for i in range(1000)) + ")", trace_id="a-long-run-1234")
@@ -210,14 +210,14 @@ def test_a_cancel_of_more_than_a_thousand_tasks_wants_the_short_id(operator, typ
 
     assert answer.status_code == status
     assert ControlRecord.objects.exists() == (status == 303)
-    if status == 422:
+    if status == 200:
         assert 'aria-describedby="confirm-error"' in answer.content.decode()
 
 
 def test_a_reason_that_is_too_long_is_refused_at_its_field_and_kept_in_it(tree, operator):
     answer = press(operator, "CANCEL", confirmed="1", reason="é" * 2049)
 
-    assert answer.status_code == 422
+    assert answer.status_code == 200
     assert "At most 4096 bytes" in text(answer)
     assert "é" * 2049 in answer.content.decode()
 

@@ -102,7 +102,8 @@ def done(counts: Mapping[str, int]) -> int:
 @register.filter
 def moment(ms: int | None) -> datetime | None:
     """Milliseconds since the epoch as a datetime."""
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+    # A template hands in "" for what is not there.
+    return datetime.fromtimestamp(ms / 1000, UTC) if isinstance(ms, int) else None
 
 
 @register.filter
@@ -114,17 +115,19 @@ def iso(ms: int | None) -> str:
 
 @register.filter
 def when(ms: int | None) -> str:
-    """The hour of today, else the day and the hour; UTC, until a script shows the reader's own time."""
-    at = moment(ms)
+    """The hour of today, the day and hour of this year, else the day; UTC, until a script shows local time."""
+    at, now = moment(ms), datetime.now(UTC)
     if at is None:
         return ""
-    return date_format(at, "H:i:s" if at.date() == datetime.now(UTC).date() else "j M H:i")
+    if at.date() == now.date():
+        return date_format(at, "H:i:s")
+    return date_format(at, "j M, H:i" if at.year == now.year else "j M Y")
 
 
 @register.filter
 def span(ms: int | None) -> str:
     """4:12 · 2:52:33 · 3 d 04:11"""
-    if ms is None:
+    if not isinstance(ms, int):
         return ""
     seconds = max(0, ms // 1000)
     days, seconds = divmod(seconds, 86_400)

@@ -28,6 +28,20 @@ FLAGS = [
 ]
 
 
+#: A test that asks for one of these touches a database, whichever DATABASE_URL names.
+DATABASE_FIXTURES = {"db", "transactional_db", "live_tower", "own_database"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test` runs on PostgreSQL as well: ``-m "database and not browser"``."""
+    for item in items:
+        asked = set(getattr(item, "fixturenames", ()))
+        if asked & DATABASE_FIXTURES or item.get_closest_marker("django_db"):
+            item.add_marker("database")
+        if "chromium" in asked:
+            item.add_marker("browser")
+
+
 def empty_tables(_case: TransactionTestCase) -> None:
     # Django's flush takes 100 ms and drops the groups that a migration made; few tables have rows here.
     # One transaction: foreign keys are looked at when it commits, so the order does not matter.
@@ -86,6 +100,13 @@ def live_tower() -> Iterator[servers.Tower]:
         yield tower
 
 
+@pytest.fixture(scope="module")
+def own_database() -> Iterator[str]:
+    """DATABASE_URL for the towers of one module."""
+    with servers.database_of_its_own() as url:
+        yield url
+
+
 @pytest.fixture
 def a_tower() -> Iterator[Callable[..., servers.Tower]]:
     """Makes towers of this test alone, not started yet: ``a_tower("--demo", DEBUG="1").start()``."""
@@ -108,8 +129,8 @@ def chromium() -> Iterator[Any]:
     # Of the module: Playwright's loop runs as long as it lives, and asyncio's tests need theirs.
     from playwright.sync_api import sync_playwright
 
+    # Debian's where it is installed, else the one that `playwright install chromium` fetched.
     path = shutil.which("chromium")
-    assert path, "Debian's chromium is not installed: apt-get install chromium"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser

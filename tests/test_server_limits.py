@@ -62,16 +62,16 @@ class Web:
 
 
 @pytest.fixture(scope="module")
-def web() -> Iterator[Web]:
+def web(own_database: str) -> Iterator[Web]:
     """The web process alone, with a second to receive a request in."""
     port = servers.free_port()
-    with tempfile.TemporaryDirectory() as home, servers.database_of_its_own() as url:
+    with tempfile.TemporaryDirectory() as home:
         environment = {
             **{name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"},
             "TOWER_HOME": home,
             "TOWER_BIND": f"127.0.0.1:{port}",
             "TOWER_REQUEST_TIMEOUT": "1",
-            "DATABASE_URL": url,
+            "DATABASE_URL": own_database,
         }
         manage = [sys.executable, str(servers.ROOT / "manage.py")]
         subprocess.run([*manage, "migrate", "-v0"], env=environment, check=True)

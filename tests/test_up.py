@@ -17,8 +17,6 @@ import redis
 from tests import servers
 from tests.servers import until
 
-pytestmark = pytest.mark.filterwarnings("default")
-
 
 def child(tower: servers.Tower, word: str) -> int | None:
     """The process id of the child whose command line holds this word."""
@@ -42,14 +40,13 @@ def launch_to_fail(tower: servers.Tower) -> str:
 
 
 @pytest.fixture(scope="module")
-def tower():
+def tower(own_database):
     """A tower with an embedded Valkey and a generated password, as `up` alone starts it."""
-    with servers.database_of_its_own() as url:
-        tower = servers.Tower(DATABASE_URL=url, TOWER_ADMIN_PASSWORD="")
-        try:
-            yield tower.start()
-        finally:
-            tower.stop()
+    tower = servers.Tower(DATABASE_URL=own_database, TOWER_ADMIN_PASSWORD="")
+    try:
+        yield tower.start()
+    finally:
+        tower.stop()
 
 
 def test_it_prints_the_addresses_and_the_password_of_admin(tower):

@@ -88,7 +88,9 @@ def context(request: HttpRequest, run: Trace, outline: Outline) -> dict[str, Any
         "notices": list(notices(outline)),
         "tabs": TABS,
         "tab": tab if tab in dict(TABS) else "overview",
-        "detail": detail(outline),
+        "detail": detail(outline) or NO_DETAIL,
+        "no_event": NO_EVENT,
+        "no_notice": Notice("", "PAUSE", "", "", None, None, None),
         "words": words(),
     }
 
@@ -104,7 +106,7 @@ class Notice:
     how: str
     holding: int | None
     acting: int | None
-    at_ms: int
+    at_ms: int | None
 
 
 def notices(outline: Outline) -> Iterator[Notice]:
@@ -188,6 +190,17 @@ def detail(outline: Outline) -> dict[str, Any] | None:
             asked_here=here.action if here else RUN,
         ),
     }
+
+
+#: The pane before a task is chosen; its script fills the same places.
+NO_DETAIL: dict[str, Any] = dict.fromkeys(
+    (
+        "name", "actor_type", "job_id", "version", "holds", "reported_status", "asked_tag", "attempt", "progress",
+        "started_ms", "finished_ms", "spent_ms", "children", "message", "worker", "output_ref", "output_href",
+        "error_code", "error_msg", "parameters",
+    )
+) | {"id": "", "status": "PENDING", "labels": {}, "path": [], "notes": [], "events": [], "accepts": []}  # fmt: skip
+NO_EVENT: dict[str, Any] = dict.fromkeys(("kind", "status", "verdict", "verdict_word", "what", "origin", "text", "received_ms"))
 
 
 def asked_tag(outline: Outline, task: Task) -> str:

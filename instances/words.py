@@ -103,8 +103,6 @@ def said() -> dict[str, str]:
         "ask_ended_1": _("finished task stays as it is"),
         "ask_ended_n": _("finished tasks stay as they are"),
         "ask_confirm": _("This ends more than 1,000 tasks. Type {word} to go on."),
-        "ask_confirm_wrong": _("That is not the id of this run."),
-        "ask_reason": _("Say why: this touches more than 100 tasks."),
         "ask_button_1": _("Cancel {n} task"),
         "ask_button_n": _("Cancel {n} tasks"),
         "no_answer": _("The tower did not answer. Nothing is known to have been asked; try again."),

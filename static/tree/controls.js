@@ -5,8 +5,8 @@ import { toast } from "../js/voice.js";
 import { ACTIONS, CANCEL, PAUSE, PENDING, RUN, RUNNING, isOpen } from "./store.js";
 import { say, sayCount } from "./words.js";
 
-/** Above so many open tasks the short id of the run is asked for; above this a reason must be given. */
-const CONFIRM_ABOVE = 1000, REASON_ABOVE = 100;
+/** Above so many open tasks the end of the run's id is asked for; the server insists (controls/question.py). */
+const CONFIRM_ABOVE = 1000, SHORT = 8;
 
 /**
  * What a place takes (contract, section 5), as `instances.outline.accepted` says it on the server.
@@ -25,7 +25,7 @@ export class Controls {
     this.page = page;
     this.store = store;
     this.trace = page.dataset.trace ?? "";
-    this.url = page.dataset.controls ?? "";
+    this.url = page.dataset.issue ?? "";
     this.dialog = /** @type {HTMLDialogElement | null} */ (document.querySelector("dialog[data-ask]"));
     /** @type {{place: number, count: number} | null} */ this.asking = null;
     page.addEventListener("submit", (event) => this.#submitted(event));
@@ -97,11 +97,11 @@ export class Controls {
 
   /** @param {number} place @param {number} action @param {HTMLButtonElement | null} button */
   async #act(place, action, button) {
-    const answer = await this.send(place, action, "", crypto.randomUUID(), button);
-    if (answer.error) return toast(answer.error, { tone: "bad" });
-    const n = affected(answer);
+    const answer = await this.send(place, action, { id: newId() }, button);
+    if (answer.error) return toast(answer.error.message, { tone: "bad" });
+    const n = affected(answer.control);
     if (action === PAUSE) {
-      toast(sayCount("paused", n, shown(answer)), { undo: { label: say("undo"), act: () => this.#act(place, RUN, null) } });
+      toast(sayCount("paused", n, shown(answer.control)), { undo: { label: say("undo"), act: () => this.#act(place, RUN, null) } });
     } else {
       const still = place < 0 ? null : this.store.askedAt(this.store.parent[place], PAUSE);
       const name = still === null ? "" : still < 0 ? say("whole_run") : this.store.name(still);
@@ -111,23 +111,18 @@ export class Controls {
 
   /**
    * One request, known by its id: sent twice it acts once.
-   * @param {number} place @param {number} action @param {string} reason @param {string} id @param {HTMLElement | null} button
-   * @returns {Promise<any>} the control, or {error}
+   * @param {number} place @param {number} action @param {Record<string, string>} said @param {HTMLElement | null} button
+   * @returns {Promise<any>} {control}, or {error: {message, details}}
    */
-  async send(place, action, reason, id, button) {
-    const token = /** @type {HTMLInputElement} */ (this.page.querySelector("input[name=csrfmiddlewaretoken]")).value;
-    const body = { id, trace_id: this.trace, action: ACTIONS[action], reason, ...(place < 0 ? {} : { task_id: this.store.ids[place] }) };
+  async send(place, action, said, button) {
+    const token = /** @type {HTMLInputElement} */ (this.page.querySelector("form[data-control] input[name=csrfmiddlewaretoken]")).value;
+    const body = new URLSearchParams({ csrfmiddlewaretoken: token, action: ACTIONS[action], task_id: place < 0 ? "" : this.store.ids[place] ?? "", ...said });
     button?.setAttribute("aria-busy", "true");
     try {
-      const response = await fetch(this.url, {
-        method: "POST", credentials: "same-origin", redirect: "error",
-        headers: { "Content-Type": "application/json", "X-CSRFToken": token, Accept: "application/json" },
-        body: JSON.stringify(body),
-      });
-      const answer = await response.json();
-      return response.ok ? answer : { error: answer.error?.message ?? say("no_answer"), code: answer.error?.code };
+      const response = await fetch(this.url, { method: "POST", credentials: "same-origin", headers: { Accept: "application/json" }, body });
+      return await response.json();
     } catch {
-      return { error: say("no_answer") };
+      return { error: { message: say("no_answer") } };
     } finally {
       button?.removeAttribute("aria-busy");
     }
@@ -159,7 +154,7 @@ export class Controls {
     field(dialog, "reason").value = "";
     field(dialog, "confirm").value = "";
     this.asking = { place, count: store.stillOpen(place) };
-    this.id = crypto.randomUUID();
+    this.id = newId();
     this.#sum(place);
     dialog.showModal();
     /** @type {HTMLElement} */ (part(dialog, "[data-keep]")).focus();
@@ -193,31 +188,37 @@ export class Controls {
   }
 
   get shortId() {
-    return this.trace.slice(0, 8);
+    return this.trace.slice(-SHORT);
   }
 
   async #confirmed() {
     const { dialog, asking } = this;
     if (!dialog || !asking) return;
-    const reason = field(dialog, "reason").value.trim();
-    const typed = field(dialog, "confirm");
-    if (asking.count > REASON_ABOVE && !reason) return this.#wrong(say("ask_reason"), field(dialog, "reason"));
-    if (asking.count > CONFIRM_ABOVE && ![this.shortId, this.trace].includes(typed.value.trim())) return this.#wrong(say("ask_confirm_wrong"), typed);
     const button = part(dialog, "[data-confirm]");
     if (button.getAttribute("aria-busy") === "true") return;
-    const answer = await this.send(asking.place, CANCEL, reason, this.id ?? "", button);
-    if (answer.error) return this.#wrong(answer.error, null);
+    const said = { id: this.id ?? newId(), reason: field(dialog, "reason").value, confirm: field(dialog, "confirm").value, confirmed: "1" };
+    const answer = await this.send(asking.place, CANCEL, said, button);
+    if (answer.error) return this.#wrong(answer.error.message, answer.error.details?.field);
     dialog.close();
-    toast(sayCount("cancelled", affected(answer), shown(answer)));
+    toast(sayCount("cancelled", affected(answer.control), shown(answer.control)));
   }
 
-  /** @param {string} text @param {HTMLElement | null} at */
-  #wrong(text, at) {
-    const place = part(/** @type {HTMLElement} */ (this.dialog), "[data-error]");
+  /** @param {string} text @param {string | undefined} name of the field */
+  #wrong(text, name) {
+    const dialog = /** @type {HTMLElement} */ (this.dialog);
+    const place = part(dialog, "[data-error]");
     place.textContent = text;
     place.hidden = false;
-    at?.focus();
+    for (const one of /** @type {NodeListOf<HTMLElement>} */ (dialog.querySelectorAll("[name]"))) {
+      one.toggleAttribute("aria-invalid", one.getAttribute("name") === name);
+      if (one.getAttribute("name") === name) one.focus();
+    }
   }
+}
+
+/** Random, also on an address without https, where randomUUID is not to be had. */
+function newId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** @param {any} answer */

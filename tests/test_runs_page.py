@@ -1,4 +1,4 @@
-"""The page of all runs, without scripts: what it shows of a run, its segments and filters, its empty states."""
+"""The page of all runs, without scripts: rows, segments, filters, empty states."""
 
 from __future__ import annotations
 

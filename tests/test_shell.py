@@ -1,4 +1,4 @@
-"""What all pages share: the frame, the theme, errors, and the rules that every template and vendored file keeps."""
+"""What all pages share: frame, theme, errors, and the rules that every template and vendored file keeps."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def test_the_words_of_every_template_go_through_gettext(path):
 
 @pytest.mark.parametrize("path", sorted((STATIC / "js").glob("*.js")), ids=lambda path: path.name)
 def test_our_modules_write_text_and_never_markup(path):
-    refused = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|parseFromString|\bconfirm\("
+    refused = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|parseFromString"
 
-    assert not re.search(refused, path.read_text())
+    assert not re.search(rf"{refused}|\bconfirm\(", path.read_text())
 
 
 #: The document of the API is drawn by somebody else's style sheet, which knows no tokens.

@@ -115,7 +115,7 @@ def iso(ms: int | None) -> str:
 
 @register.filter
 def when(ms: int | None) -> str:
-    """The hour of today, the day and hour of this year, else the day; UTC, until a script shows local time."""
+    """The hour of today, day and hour of this year, else the day; UTC, until a script shows local time."""
     at, now = moment(ms), datetime.now(UTC)
     if at is None:
         return ""

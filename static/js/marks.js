@@ -8,6 +8,7 @@ const language = document.documentElement.lang.replace(/^en$/, "en-GB") || "en-G
 const whole = new Intl.NumberFormat(language);
 const hour = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(language, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const date = new Intl.DateTimeFormat(language, { day: "numeric", month: "short", year: "numeric" });
 const exact = new Intl.DateTimeFormat(language, { dateStyle: "full", timeStyle: "long" });
 
 /** 1204 → 1,204 */
@@ -26,10 +27,11 @@ export function span(ms) {
   return hours ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
 }
 
-/** The hour of today, else day and hour, in the reader's own time zone. */
+/** The hour of today, the day and hour of this year, else the day, in the reader's own time zone. */
 export function when(ms) {
-  const at = new Date(ms);
-  return at.toDateString() === new Date().toDateString() ? hour.format(at) : day.format(at);
+  const at = new Date(ms), today = new Date();
+  if (at.toDateString() === today.toDateString()) return hour.format(at);
+  return (at.getFullYear() === today.getFullYear() ? day : date).format(at);
 }
 
 /** Fill a `<time>` with an instant; nothing for none. */

@@ -177,6 +177,17 @@ def pairs_of(values: Iterable[tuple[int, str]]) -> tuple[str, tuple[Any, ...]]:
     )
 
 
+def each(source: str, table: str, alias: str, on: str) -> str:
+    """FROM text: for each row of ``source`` its rows of ``table``, by index, in a nested loop.
+
+    Spelled out for PostgreSQL, which otherwise guesses how long an array is and
+    hashes the whole table (measured: ancestors of a batch 84 instead of 9 us an event).
+    """
+    if is_postgres():
+        return f"{source} CROSS JOIN LATERAL (SELECT * FROM {table} {alias} WHERE {on} OFFSET 0) {alias}"
+    return f"{source} CROSS JOIN {table} {alias} ON {on}"
+
+
 def insert(table: str, columns: Sequence[tuple[str, str]], rows: Sequence[Row], tail: str = "") -> None:
     if not rows:
         return
@@ -299,7 +310,7 @@ def intents_of(numbers: Iterable[int]) -> list[Row]:
     source, param = keys_of(numbers)
     return run(
         "SELECT i.trace, i.target, i.action, i.number, i.control_id, i.cancel_seq, i.cancel_ms"
-        f" FROM {source} JOIN instances_intent i ON i.trace = w.key",
+        f" FROM {each(source, 'instances_intent', 'i', 'i.trace = w.key')}",
         [param],
     )
 
@@ -314,13 +325,13 @@ def write_traces(rows: Sequence[Row]) -> None:
 def tasks_by_id(pairs: Iterable[tuple[int, str]]) -> list[Row]:
     source, params = pairs_of(pairs)
     return run(
-        f"SELECT {_TASK_LIST} FROM {source} JOIN {TASK} t ON t.tree_id = w.tree AND t.id = w.name", params
+        f"SELECT {_TASK_LIST} FROM {each(source, TASK, 't', 't.tree_id = w.tree AND t.id = w.name')}", params
     )
 
 
 def tasks_by_key(keys: Iterable[int]) -> list[Row]:
     source, param = keys_of(keys)
-    return run(f"SELECT {_TASK_LIST} FROM {source} JOIN {TASK} t ON t.pk = w.key", [param])
+    return run(f"SELECT {_TASK_LIST} FROM {each(source, TASK, 't', 't.pk = w.key')}", [param])
 
 
 def ancestors_of(parents: Iterable[int]) -> list[Row]:
@@ -328,8 +339,8 @@ def ancestors_of(parents: Iterable[int]) -> list[Row]:
     source, param = keys_of(parents)
     return run(
         f"WITH RECURSIVE up(key) AS (SELECT w.key FROM {source} UNION"
-        f" SELECT p.parent_id FROM up JOIN {TASK} p ON p.pk = up.key WHERE p.parent_id IS NOT NULL)"
-        f" SELECT {_TASK_LIST} FROM up JOIN {TASK} t ON t.pk = up.key",
+        f" SELECT p.parent_id FROM {each('up', TASK, 'p', 'p.pk = up.key')} WHERE p.parent_id IS NOT NULL)"
+        f" SELECT {_TASK_LIST} FROM {each('up', TASK, 't', 't.pk = up.key')}",
         [param],
     )
 
@@ -338,9 +349,9 @@ def below(keys: Iterable[int]) -> list[Row]:
     """Everything below the named tasks, themselves excluded."""
     source, param = keys_of(keys)
     return run(
-        f"WITH RECURSIVE down(key) AS (SELECT c.pk FROM {source} JOIN {TASK} c ON c.parent_id = w.key UNION"
-        f" SELECT c.pk FROM down JOIN {TASK} c ON c.parent_id = down.key)"
-        f" SELECT {_TASK_LIST} FROM down JOIN {TASK} t ON t.pk = down.key",
+        f"WITH RECURSIVE down(key) AS (SELECT c.pk FROM {each(source, TASK, 'c', 'c.parent_id = w.key')} UNION"
+        f" SELECT c.pk FROM {each('down', TASK, 'c', 'c.parent_id = down.key')})"
+        f" SELECT {_TASK_LIST} FROM {each('down', TASK, 't', 't.pk = down.key')}",
         [param],
     )
 
@@ -350,16 +361,17 @@ def open_below(key: int) -> list[int]:
     return [
         row[0]
         for row in run(
-            f"WITH RECURSIVE down(key) AS (SELECT %s UNION SELECT c.pk FROM down JOIN {TASK} c"
-            f" ON c.parent_id = down.key) SELECT t.pk FROM down JOIN {TASK} t ON t.pk = down.key"
-            " WHERE t.status IN (0, 1) ORDER BY t.pk".replace("SELECT %s UNION", _first_key()),
+            f"WITH RECURSIVE down(key) AS ({_first_key()} UNION"
+            f" SELECT c.pk FROM {each('down', TASK, 'c', 'c.parent_id = down.key')})"
+            f" SELECT t.pk FROM {each('down', TASK, 't', 't.pk = down.key')}"
+            " WHERE t.status IN (0, 1) ORDER BY t.pk",
             [key],
         )
     ]
 
 
 def _first_key() -> str:
-    return "SELECT %s::bigint UNION" if is_postgres() else "SELECT %s UNION"
+    return "SELECT %s::bigint" if is_postgres() else "SELECT %s"
 
 
 def open_in(tree: int) -> list[int]:
@@ -427,7 +439,7 @@ def known_events(pairs: Iterable[tuple[int, str]]) -> list[Row]:
     source, params = pairs_of(pairs)
     return run(
         "SELECT e.trace, e.event_id, e.task, e.parent_id, e.kind, e.actor_type, e.payload, e.timestamp_ms"
-        f" FROM {source} JOIN instances_event e ON e.trace = w.tree AND e.event_id = w.name",
+        f" FROM {each(source, 'instances_event', 'e', 'e.trace = w.tree AND e.event_id = w.name')}",
         params,
     )
 
@@ -443,7 +455,7 @@ def reports_of(keys: Iterable[int]) -> list[Row]:
     source, param = keys_of(keys)
     return run(
         "SELECT e.task, e.event_id, e.kind, e.timestamp_ms, e.parent_id, e.actor_type, e.payload"
-        f" FROM {source} JOIN instances_event e ON e.task = w.key WHERE e.origin = 0",
+        f" FROM {each(source, 'instances_event', 'e', 'e.task = w.key')} WHERE e.origin = 0",
         [param],
     )
 

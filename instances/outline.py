@@ -96,6 +96,11 @@ class Task:
         return max(0, self.planned - self.kids) if self.is_open else 0
 
     @property
+    def differs(self) -> bool:
+        """Its actor reported another status than the one that stands."""
+        return self.reported_status is not None and self.reported_status != self.status
+
+    @property
     def acting(self) -> bool:
         """Runs, and an actor said so: what only its children keep running has no start."""
         return self.status == RUNNING and self.started_ms is not None
@@ -119,6 +124,7 @@ class Scale:
             yield f"{self.share(at):.2f}%", at
 
 
+HEADROOM = 1.1
 #: Round times for the axis, in milliseconds (static/tree/waterfall.js has the same).
 STEPS = tuple(
     1000 * s
@@ -163,7 +169,7 @@ class Line:
 
     @property
     def reported(self) -> str:
-        return "" if self.task.reported_status is None else STATUSES[self.task.reported_status].value
+        return STATUSES[self.task.reported_status or 0].value if self.task.differs else ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -361,7 +367,9 @@ class Outline:
         start = min(starts, default=self.trace.started_ms or self.trace.created_ms)
         still = self.totals[RUNNING] > 0
         end = max([*ends, *starts, *([self.now_ms] if still else [])], default=start)
-        return Scale(start, max(end, start + 1000))
+        end = max(end, start + 1000)
+        # Room for what runs, as the page keeps it.
+        return Scale(start, start + round((end - start) * HEADROOM) if still else end)
 
     @cached_property
     def lines(self) -> list[Line]:

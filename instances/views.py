@@ -165,7 +165,7 @@ def detail(outline: Outline) -> dict[str, Any] | None:
         "job_id": task.job_id,
         "version": outline.versions.get(task.version or 0, ("", 0))[1],
         "holds": task.holds,
-        "reported_status": None if task.reported_status is None else STATUSES[task.reported_status].value,
+        "reported_status": STATUSES[task.reported_status or 0].value if task.differs else None,
         "asked_tag": asked_tag(outline, task),
         "attempt": task.attempt,
         "progress": task.progress,
@@ -227,9 +227,9 @@ def notes(outline: Outline, task: Task) -> Iterator[str]:
         place = next((t for t in reversed(outline.above(task)) if held(outline, t, asked)), None)
         name = outline.title(place) if place else _("the whole run")
         yield (_("Cancelled by what was asked of %s.") if asked == CANCEL else _("Held by the pause of %s.")) % name
-    if task.reported_status is not None:
+    if task.differs:
         yield _("Its actor reported %(reported)s; the tower shows %(status)s.") % {
-            "reported": str(WORDS[STATUSES[task.reported_status]]).lower(),
+            "reported": str(WORDS[STATUSES[task.reported_status or 0]]).lower(),
             "status": str(WORDS[STATUSES[task.status]]).lower(),
         }
     if not task.attached and task.parent_id is None:

@@ -75,6 +75,7 @@ export class DetailPane {
       tab.href = `?node=${encodeURIComponent(id)}&tab=${tab.dataset.tab}`;
     }
     for (const name of ["message", "worker", "parameters", "error_code", "error_msg"]) this.field(name).textContent = "";
+    this.list("notes").replaceChildren();
     this.list("labels").replaceChildren();
     this.list("output").replaceChildren();
     this.list("events").replaceChildren();
@@ -102,8 +103,8 @@ export class DetailPane {
     set(this.field("attempt"), String(store.attempt[n]));
     const progress = store.progress[n];
     set(this.field("progress"), Number.isNaN(progress) ? "—" : `${Math.round(progress)} %`);
-    paintTime(this.pane.querySelector("[data-time=started]"), numberOrNull(store.start[n]));
-    paintTime(this.pane.querySelector("[data-time=finished]"), numberOrNull(store.end[n]));
+    this.#time("started", store.start[n]);
+    this.#time("finished", store.end[n]);
     this.#path();
     this.tick();
     this.#notes();
@@ -126,6 +127,13 @@ export class DetailPane {
     set(this.field("children"), say("children", { ended: count(ended), all: count(all) }));
   }
 
+  /** @param {string} name @param {number} ms */
+  #time(name, ms) {
+    const part = /** @type {HTMLElement} */ (this.pane.querySelector(`[data-time=${name}]`));
+    paintTime(part, Number.isNaN(ms) ? null : ms);
+    if (Number.isNaN(ms)) part.textContent = "—";
+  }
+
   #path() {
     const { store, n } = this;
     const way = store.path(n);
@@ -145,6 +153,7 @@ export class DetailPane {
   #notes() {
     const { store, n } = this;
     const lines = [];
+    const error = [this.task?.error_code, this.task?.error_msg].filter(Boolean).join(" — ");
     const asked = store.asked(n);
     if (asked !== RUN && store.stillOpen(n) && store.askedHere(n) !== asked) {
       const at = store.askedAt(n, asked);
@@ -162,8 +171,9 @@ export class DetailPane {
     if (store.over[n] & UNATTACHED && store.parent[n] < 0) lines.push(say("no_parent"));
     if (store.over[n] & PLACEHOLDER) lines.push(say("not_registered"));
     const place = this.list("notes");
-    if (place.textContent === lines.join("")) return;
+    if (place.textContent === error + lines.join("")) return;
     place.replaceChildren(...lines.map((line) => Object.assign(document.createElement("li"), { textContent: line })));
+    if (error) place.prepend(Object.assign(document.createElement("li"), { textContent: error, className: "bad" }));
   }
 
   // -- what is fetched
@@ -362,9 +372,6 @@ export function linkOf(ref) {
     return "";
   }
 }
-
-/** @param {number} value */
-const numberOrNull = (value) => (Number.isNaN(value) ? null : value);
 
 /** @param {Element} item @param {string} name */
 const within = (item, name) => item.querySelector(`[data-field=${name}]`);

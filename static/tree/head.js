@@ -117,12 +117,8 @@ export class Head {
       const late = record.delivered ? "" : ` — ${say("undelivered")}`;
       set(who, say("asked_by", { name: record.triggered_by, time: when(Date.parse(record.created_at)) }) + reason + late);
     } else if (!who.querySelector("time[datetime]:not([datetime=''])")) who.textContent = "";
-    let end = part(".end");
-    if (at >= 0 && !end) {
-      end = /** @type {any} */ (this.pattern.content.querySelector(".end"))?.cloneNode(true);
-      if (end) notice.append(end);
-    } else if (at < 0) end?.remove();
-    if (at >= 0 && end) end.querySelector("a").href = `?node=${encodeURIComponent(store.ids[at] ?? "")}`;
+    part(".end").hidden = at < 0;
+    if (at >= 0) part(".end a").href = `?node=${encodeURIComponent(store.ids[at] ?? "")}`;
   }
 }
 

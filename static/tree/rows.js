@@ -8,6 +8,8 @@ import { say } from "./words.js";
 const MARGIN = 6;
 /** Pixels a level, and how many levels are drawn as such; the server knows the same (instances/outline.py). */
 const INDENT = 18, DEEPEST = 12;
+/** Pixels behind a bar that its time needs. */
+const LABEL = 42;
 
 /**
  * @typedef {{row: HTMLElement, n: number, stamp: number, epoch: number, index: number, open: number, selected: boolean, top: number, size: number,
@@ -33,6 +35,7 @@ export class Rows {
     /** The row that Tab leads to; it keeps its element while it has the focus. */
     this.current = -1;
     this.height = 28;
+    this.barRoom = 0;
     this.ready = false;
     this.asked = false;
     this.ticked = 0;
@@ -46,6 +49,9 @@ export class Rows {
   measure() {
     const height = parseFloat(getComputedStyle(this.grid).getPropertyValue("--row")) || 28;
     this.inside = getComputedStyle(this.scroller).overflowY !== "visible";
+    const room = this.waterfall.axis?.clientWidth ?? 0;
+    if (room !== this.barRoom) for (const slot of this.slots.values()) slot.epoch = -1;
+    this.barRoom = room;
     if (height !== this.height) for (const slot of this.slots.values()) slot.top = -1;
     this.height = height;
     this.draw();
@@ -305,7 +311,7 @@ export class Rows {
     if (parts.was.gap !== gap) parts.gap.setAttribute("width", (parts.was.gap = gap));
     if (parts.was.width !== width) parts.bar.setAttribute("width", (parts.was.width = width));
     parts.wf.classList.toggle("below", bar.below);
-    parts.wf.classList.toggle("full", bar.gap + bar.width > 86);
+    parts.wf.classList.toggle("full", ((100 - bar.gap - bar.width) / 100) * this.barRoom < LABEL);
     set(parts.spent, span(bar.spent));
   }
 

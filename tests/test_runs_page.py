@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from instances import segments
 from instances.models import Trace, TraceLabel
-from tests.people import signed_in_as
+from tests.people import bearing, signed_in_as
 from tests.trees import a_tree
 from tower.schemas import ControlAction
 
@@ -178,9 +178,7 @@ def test_without_any_run_the_page_tells_a_newcomer_how_to_begin(viewer):
 
 
 def test_the_command_for_newcomers_is_a_request_that_works(viewer):
-    body = re.search(r"-d '(.*)'$", viewer.get("/").context["curl"], re.S)[1]
-
-    from tests.people import bearing
+    body = viewer.get("/").context["curl"].partition("-d '")[2].removesuffix("'")
 
     answer = bearing("ingest").post("/api/v1/tasks/", body, content_type="application/json")
 

@@ -59,7 +59,11 @@ def said(request: HttpRequest, error: TowerError) -> HttpResponse:
 
 def _page(request: HttpRequest, error: TowerError) -> str:
     name = f"errors/{PAGES.get(error.http_status, '500' if error.http_status >= 500 else '400')}.html"
-    context: dict[str, Any] = {"request_id": getattr(request, "request_id", ""), "why": _why(error)}
+    context: dict[str, Any] = {
+        "request_id": getattr(request, "request_id", ""),
+        "why": _why(error),
+        "status": error.http_status,
+    }
     if error.http_status < 500:
         return render_to_string(name, context, request)
     # Without the request: nothing of it may ask the database that has just failed.

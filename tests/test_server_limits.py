@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests import servers
 
@@ -76,7 +78,7 @@ def web(own_database: str) -> Iterator[Web]:
         manage = [sys.executable, str(servers.ROOT / "manage.py")]
         subprocess.run([*manage, "migrate", "-v0"], env=environment, check=True)
         made = subprocess.run(
-            [*manage, "create_token", "limits", "--scopes", "ingest"],
+            [*manage, "create_token", "limits", "--scopes", "ingest,read"],
             env=environment,
             check=True,
             capture_output=True,
@@ -189,6 +191,32 @@ def test_b65_a_path_that_is_not_ascii_is_refused_without_naming_the_server(web):
 
     assert status == 400
     assert b"aphne" not in json.dumps(body, default=repr).encode()
+
+
+@pytest.fixture
+def live(web):
+    """An open websocket of the list of runs."""
+    headers = {"Authorization": f"Bearer {web.token}"}
+    with connect(f"ws://127.0.0.1:{web.port}/ws/traces/", additional_headers=headers, proxy=None) as line:
+        yield line
+
+
+def test_b69_a_message_of_64_kib_is_read(live):
+    live.send('{"op":"nothing","x":"' + "x" * (64 * 1024 - 23) + '"}')
+
+    assert live.ping().wait(20)  # answered behind it: an unknown op is ignored, and the line stays open
+
+
+def test_b69_a_message_over_64_kib_ends_its_websocket(live):
+    live.send("x" * (64 * 1024 + 1))
+
+    with pytest.raises(ConnectionClosed) as closed:
+        live.recv(timeout=20)
+    assert closed.value.rcvd.code == 1009
+
+
+def test_no_websocket_handshake_names_the_server(live):
+    assert "server" not in live.response.headers
 
 
 def test_no_answer_names_the_server(web):

@@ -5,3 +5,6 @@ from django.apps import AppConfig
 
 class TowerConfig(AppConfig):
     name = "tower"
+
+    def ready(self) -> None:
+        from tower import checks  # noqa: F401  (registers them)

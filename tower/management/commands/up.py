@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connections
 from prometheus_client import multiprocess
 
-from tower import binding, logs, metrics, static, upgrade, valkey
+from tower import binding, checks, logs, metrics, static, upgrade, valkey
 from tower.first_start import admin_password, demo_token, install_demo
 from tower.supervisor import Child, Supervisor
 
@@ -44,6 +44,7 @@ class Start:
 
     def __init__(self, bind: str, *, demo: bool) -> None:
         host, port = binding.parsed(bind)
+        checks.refuse_what_disagrees()
         binding.judge(host)
         self.demo = demo
         self.host = host

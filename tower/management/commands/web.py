@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from tower import binding, static
+from tower import binding, checks, static
 
 log = logging.getLogger("tower.web")
 
@@ -38,6 +38,7 @@ class Command(BaseCommand):
             return socket.socket(fileno=options["fd"])
         try:
             host, port = binding.parsed(options["bind"])
+            checks.refuse_what_disagrees()
             binding.judge(host)
             static.collect()
             return binding.bound_socket(host, port)

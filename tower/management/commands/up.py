@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -54,6 +55,8 @@ class Start:
         self.supervisor = Supervisor(say, self._forget)
 
     def run(self) -> int:
+        # What this process has to tell it says to a person, in words.
+        logging.getLogger("tower").setLevel(logging.WARNING)
         metrics.empty_folder(self.folder)
         self.supervisor.listen()
         try:

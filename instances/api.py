@@ -15,7 +15,7 @@ from tower.api import TowerView, answer
 from tower.errors import Refusal, Warned
 from tower.schemas import STATUSES
 
-#: Paths of deep trees are left out of an answer beyond this: 10,000 leaves below 1,000 levels would be 650 MB.
+#: Beyond this, paths are left out of an answer: 10,000 leaves below 1,000 levels would be 650 MB.
 MOST_PATH_BYTES = 16 << 20
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
@@ -143,7 +144,7 @@ def _gather(
     report: Any, parts: list[list[Any]], door: Callable[[Sequence[Any]], Sequence[Any]],
     shown: Callable[[Any], str],
 ) -> None:  # fmt: skip
-    """Hand the parts over one after the other; a later part that fails rejects its items as ``unavailable``."""
+    """Hand the parts over one by one; a later part that fails rejects its items as ``unavailable``."""
     stored = 0
     for part in parts:
         try:
@@ -509,26 +510,36 @@ def _answer_command(work: Work, report: IngestReport, one: Sent) -> None:
 # -- what the tower ends itself
 
 
+#: Transactions of one call, so that one large tree does not keep another's cancel waiting.
+SWEEP_CHUNKS = 4
+
+
 def sweep_cancelled(tree_number: int, *, limit: int = 1000) -> int:
     """End what the CANCELs of a trace found pending, give grace to what ran, close the plans below.
 
-    In transactions of at most ``limit`` tasks; how many tasks it touched, 0 when
-    a whole scan found nothing more to do.
+    A few transactions of at most ``limit`` tasks; how many tasks it touched: call
+    again until that is 0, which means that a whole scan found nothing more to do.
     """
-    targets = [row[1] for row in rows.intents_of([tree_number]) if row[2] == CANCEL]
+    touched = 0
+    # Most children have greater numbers than their parents: from the leaves up, few are folded twice.
+    keys = sorted(_open_under_cancel(tree_number), reverse=True)
+    for at in range(0, len(keys), limit):
+        touched += in_transaction(partial(_sweep_chunk, tree_number, keys[at : at + limit]))
+        if touched >= SWEEP_CHUNKS * limit:
+            break
+    return touched
+
+
+def _open_under_cancel(tree_number: int) -> set[int]:
+    """Open tasks that a CANCEL covers and that have no grace yet."""
     keys: set[int] = set()
-    for target in targets:
-        if target == WHOLE:
-            keys.update(rows.open_in(tree_number))
-        else:
+    for _, target, action, *_ in rows.intents_of([tree_number]):
+        if action == CANCEL and target == WHOLE:
+            return set(rows.open_in(tree_number))
+        if action == CANCEL:
             for row in rows.tasks_by_id([(tree_number, target)]):
                 keys.update(rows.open_below(row[0]))
-    # Children have greater numbers than most of their parents: from the leaves up fewer parents are folded twice.
-    ordered = sorted(keys, reverse=True)
-    return sum(
-        in_transaction(lambda chunk=ordered[at : at + limit]: _sweep_chunk(tree_number, chunk))  # type: ignore[misc]
-        for at in range(0, len(ordered), limit)
-    )
+    return keys
 
 
 def _sweep_chunk(tree_number: int, keys: Iterable[int]) -> int:
@@ -539,17 +550,16 @@ def _sweep_chunk(tree_number: int, keys: Iterable[int]) -> int:
     work.load_keys(keys)
     nodes = [work.nodes[key] for key in keys if key in work.nodes and not work.nodes[key].ended]
     work.load_above(nodes)
-    waiting = rows.deadlines_of(node.key for node in nodes)
     before = {node.key: node.status for node in nodes}
     for node in nodes:
-        _sweep_one(work, node, has_deadline=node.key in waiting)
+        _sweep_one(work, node)
     work.settle()
     touched = len(work.deadlines) + sum(node.status != before[node.key] for node in nodes)
     _close(work)
     return touched
 
 
-def _sweep_one(work: Work, node: Node, *, has_deadline: bool) -> None:
+def _sweep_one(work: Work, node: Node) -> None:
     cancel = work.cancel_over(node)
     if cancel is None or node.killed_ms is not None:
         return
@@ -557,19 +567,19 @@ def _sweep_one(work: Work, node: Node, *, has_deadline: bool) -> None:
         work.kill(node, control_id=cancel.control_id)
     elif work.ends_by_children(node):
         work.dirty.add(node.key)
-    elif not has_deadline:
+    else:
         work.give_grace(node, since_ms=cancel.cancel_ms or work.now_ms)
 
 
 def expire(at_ms: int, *, limit: int = 500) -> int:
-    """Look at the deadlines that are due by ``at_ms``; how many there were. Each is re-read under the lock."""
+    """Look at the deadlines due by ``at_ms``, each again under the lock; how many there were."""
     due = rows.due_deadlines(at_ms, limit)
     by_trace: dict[int, list[tuple[int, int]]] = {}
     for id, key, number, kind in due:
         if kind == Deadline.GRACE:
             by_trace.setdefault(number, []).append((id, key))
     for number, timers in by_trace.items():
-        in_transaction(lambda number=number, timers=timers: _expire_in(number, timers))  # type: ignore[misc]
+        in_transaction(partial(_expire_in, number, timers))
     return len(due)
 
 

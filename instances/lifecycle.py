@@ -152,7 +152,7 @@ def join(own: Own, report: Report) -> Verdict | None:
 
 
 def opens_next(own: Own) -> bool:
-    """A STARTED after the standing FAILED opens the next attempt (within one millisecond STARTED comes first)."""
+    """A STARTED after the standing FAILED opens the next attempt; within one millisecond it comes first."""
     return (
         own.end is not None
         and own.end_kind == REPORTED_FAILED

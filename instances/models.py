@@ -66,7 +66,7 @@ class Trace(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.id
+        return str(self.id)
 
 
 class TraceLabel(models.Model):
@@ -136,7 +136,7 @@ class TaskInstance(MPTTModel):
         ]
 
     def __str__(self) -> str:
-        return self.id
+        return str(self.id)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         raise TypeError("tasks are written by instances.ingest and instances.tree only")

@@ -84,9 +84,8 @@ EVENT_COLUMNS: tuple[tuple[str, str], ...] = (
     ("received_ms", "bigint"),
 )
 BODY_COLUMNS = (("task", "bigint"), ("input_params", "text"), ("labels", "text"), ("collects", "text"))
-SAID_COLUMNS = (("task", "bigint"),) + tuple(
-    (name, "text") for name in ("message", "worker", "output_ref", "error_code", "error_msg")
-)
+TEXTS = ("message", "worker", "output_ref", "error_code", "error_msg")
+SAID_COLUMNS = (("task", "bigint"), *((name, "text") for name in TEXTS))
 TRACE_COLUMNS: tuple[tuple[str, str], ...] = (
     ("number", "bigint"),
     ("root_n", "int"),
@@ -258,7 +257,8 @@ def lock_numbers(numbers: Iterable[int]) -> list[Row]:
     source, param = keys_of(numbers)
     lock = "FOR NO KEY UPDATE OF instances_trace" if is_postgres() else ""
     return run(
-        f"SELECT id, {_TRACE_LIST} FROM instances_trace JOIN {source} ON number = w.key ORDER BY number {lock}",
+        f"SELECT id, {_TRACE_LIST} FROM instances_trace JOIN {source} ON number = w.key"
+        f" ORDER BY number {lock}",
         [param],
     )
 
@@ -303,7 +303,8 @@ def share_ledgers(numbers: Iterable[int]) -> None:
     """Let no control commit until this transaction has: so no child escapes a CANCEL."""
     if is_postgres():
         run(
-            "SELECT trace FROM instances_intentledger WHERE trace = ANY(%s::bigint[]) ORDER BY trace FOR SHARE",
+            "SELECT trace FROM instances_intentledger WHERE trace = ANY(%s::bigint[])"
+            " ORDER BY trace FOR SHARE",
             [_plain(numbers)],
         )
 
@@ -352,39 +353,38 @@ def below(keys: Iterable[int]) -> list[Row]:
     """Everything below the named tasks, themselves excluded."""
     source, param = keys_of(keys)
     return run(
-        f"WITH RECURSIVE down(key) AS (SELECT c.pk FROM {each(source, TASK, 'c', 'c.parent_id = w.key')} UNION"
+        "WITH RECURSIVE down(key) AS ("
+        f"SELECT c.pk FROM {each(source, TASK, 'c', 'c.parent_id = w.key')} UNION"
         f" SELECT c.pk FROM {each('down', TASK, 'c', 'c.parent_id = down.key')})"
         f" SELECT {_TASK_LIST} FROM {each('down', TASK, 't', 't.pk = down.key')}",
         [param],
     )
 
 
+#: No grace was given yet.
+_NO_GRACE = "NOT EXISTS (SELECT 1 FROM instances_deadline d WHERE d.task = t.pk AND d.kind = 0)"
+
+
 def open_below(key: int) -> list[int]:
-    """Keys of the open tasks at and below one task."""
-    return [
-        row[0]
-        for row in run(
-            f"WITH RECURSIVE down(key) AS ({_first_key()} UNION"
-            f" SELECT c.pk FROM {each('down', TASK, 'c', 'c.parent_id = down.key')})"
-            f" SELECT t.pk FROM {each('down', TASK, 't', 't.pk = down.key')}"
-            " WHERE t.status IN (0, 1) ORDER BY t.pk",
-            [key],
-        )
-    ]
-
-
-def _first_key() -> str:
-    return "SELECT %s::bigint" if is_postgres() else "SELECT %s"
+    """Keys of the open tasks at and below one task that have no grace."""
+    first = "SELECT %s::bigint" if is_postgres() else "SELECT %s"
+    found = run(
+        f"WITH RECURSIVE down(key) AS ({first} UNION"
+        f" SELECT c.pk FROM {each('down', TASK, 'c', 'c.parent_id = down.key')})"
+        f" SELECT t.pk FROM {each('down', TASK, 't', 't.pk = down.key')}"
+        f" WHERE t.status IN (0, 1) AND {_NO_GRACE}",
+        [key],
+    )
+    return [row[0] for row in found]
 
 
 def open_in(tree: int) -> list[int]:
-    low, high = tree << 32, (tree + 1) << 32
-    return [
-        row[0]
-        for row in run(
-            f"SELECT pk FROM {TASK} WHERE pk >= %s AND pk < %s AND status IN (0, 1) ORDER BY pk", [low, high]
-        )
-    ]
+    """Keys of the open tasks of a trace that have no grace."""
+    found = run(
+        f"SELECT t.pk FROM {TASK} t WHERE t.pk >= %s AND t.pk < %s AND t.status IN (0, 1) AND {_NO_GRACE}",
+        [tree << 32, (tree + 1) << 32],
+    )
+    return [row[0] for row in found]
 
 
 def spans_of(parents: Iterable[int], without: Iterable[int]) -> list[Row]:
@@ -438,7 +438,7 @@ def say(rows: Sequence[Row]) -> None:
 
 
 def known_events(pairs: Iterable[tuple[int, str]]) -> list[Row]:
-    """(trace, event_id, task, parent_id, kind, actor_type, payload, timestamp_ms) of those that are stored."""
+    """(trace, event_id, task, parent_id, kind, actor_type, payload, timestamp_ms) of the stored ones."""
     source, params = pairs_of(pairs)
     return run(
         "SELECT e.trace, e.event_id, e.task, e.parent_id, e.kind, e.actor_type, e.payload, e.timestamp_ms"
@@ -477,16 +477,6 @@ def due_deadlines(now_ms: int, limit: int) -> list[Row]:
         "SELECT id, task, trace, kind FROM instances_deadline WHERE due_ms <= %s ORDER BY due_ms LIMIT %s",
         [now_ms, limit],
     )
-
-
-def deadlines_of(keys: Iterable[int]) -> set[int]:
-    source, param = keys_of(keys)
-    return {
-        row[0]
-        for row in run(
-            f"SELECT d.task FROM {source} JOIN instances_deadline d ON d.task = w.key AND d.kind = 0", [param]
-        )
-    }
 
 
 def drop_deadlines(ids: Iterable[int]) -> None:

@@ -191,10 +191,10 @@ def hang(work: Work, trace: TraceWork, node: Node, parent: Node) -> None:
     """
     if node.parent == parent.key and node.attached:
         return
-    if cancel := work.cancel_over(parent):
+    cancel = work.cancel_over(parent)
+    if cancel and parent.untouched and parent.killed_ms is None:
         # A first child between a cancel and its sweep changes nothing: the parent ends first.
-        if parent.untouched and parent.killed_ms is None:
-            work.kill(parent, control_id=cancel.control_id)
+        work.kill(parent, control_id=cancel.control_id)
     covered_before = {one.key for one in _below(work, node) if work.cancel_over(one)} if cancel else set()
     work.uncount(node)
     if node.parent is not None:
@@ -294,7 +294,8 @@ def numbered(trace: Trace) -> QuerySet[TaskInstance]:
     mptt's own ``get_descendants()`` and friends are right on these rows, and on no others.
     """
     number(trace.number)
-    return TaskInstance.objects.filter(tree_id=trace.number).order_by("lft")
+    tasks: QuerySet[TaskInstance] = TaskInstance.objects.filter(tree_id=trace.number)
+    return tasks.order_by("lft")
 
 
 def number(tree: int) -> bool:
@@ -332,7 +333,7 @@ def number(tree: int) -> bool:
 
 
 def nested_set(pairs: Any) -> dict[int, tuple[int, int, int]]:
-    """(lft, rght, level) of each (key, parent) given in order of ``n``; several tops stand one after the other.
+    """(lft, rght, level) of each (key, parent) given in order of ``n``; tops stand one after the other.
 
     Iterative: a tree may be 1,000 levels deep.
     """

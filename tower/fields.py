@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from django.db import models
 
+if TYPE_CHECKING:  # Django's own classes take no parameters at run time
+    Chars = models.CharField[Any, Any]
+    Text = models.TextField[Any, Any]
+else:
+    Chars, Text = models.CharField, models.TextField
 
-class IdField(models.CharField):
+
+class IdField(Chars):
     """An outside id: 64 characters of ASCII, compared byte for byte.
 
     PostgreSQL: ``COLLATE "C"`` makes prefix ranges exact and cheap; the type is
@@ -27,7 +33,7 @@ class IdField(models.CharField):
         return f"varchar({self.max_length})"
 
 
-class JSONText(models.TextField):
+class JSONText(Text):
     """JSON kept as text that was checked on the way in.
 
     Not ``jsonb``: that refuses NUL and lone surrogates at write time and writes

@@ -6,11 +6,12 @@ import re
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import User
 from django.test import Client
 from ulid import ULID
 
 from instances.models import TaskBody, TaskInstance, Trace, TraceLabel
+from tests.people import signed_in_as
 from tower.definitions import edit, history, parameters
 from tower.definitions.models import TaskDefinition
 from tower.schemas import STATUSES
@@ -36,13 +37,7 @@ DEFAULTS = {"target": "Tesla", "year": 2024, "strategies": ["sentiment"], "sites
 
 
 def person(role: str) -> Client:
-    user = User.objects.create_user(f"one-{role}", password="x")
-    user.groups.add(Group.objects.get(name=role))
-    user.is_staff = role in {"editor", "admin"}
-    user.save()
-    client = Client()
-    client.force_login(user)
-    return client
+    return signed_in_as(role, f"one-{role}")
 
 
 def the(pattern: str, text: str) -> str:
@@ -219,18 +214,11 @@ def test_b71_markup_in_a_definition_is_text():
         },
     )
 
+    client = person("operator")
+
     for path in ("/definitions/", "/definitions/crawl/", "/definitions/crawl/?as=json"):
-        text = page_of(person_once("operator"), path)
+        text = page_of(client, path)
         assert "<img" not in text and "<script>alert" not in text
-
-
-def person_once(role: str) -> Client:
-    user = User.objects.filter(username=f"one-{role}").first()
-    if user is None:
-        return person(role)
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 @pytest.mark.django_db

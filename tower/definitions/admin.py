@@ -66,7 +66,7 @@ class TaskDefinitionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         (None, {"fields": ("id", "name", "description", "is_active", "seen_version")}),
         (_("Who works on it"), {"fields": ("actor_type", "code_ref")}),
         (_("Parameters"), {"fields": ("default_params", "params_schema")}),
-        (_("Rules"), {"fields": ("join", ("timeout_sec", "cancel_grace_sec"), "max_retries")}),
+        (_("Rules"), {"fields": ("join", "timeout_sec", "cancel_grace_sec", "max_retries")}),
     )
 
     # -- what may be done

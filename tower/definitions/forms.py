@@ -55,26 +55,26 @@ class JSONTextField(forms.CharField):
 
 class DefinitionForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for mypy only
     default_params = JSONTextField(
-        label=_("default parameters"),
+        label=_("Default parameters"),
         empty={},
         help_text=_("An object; a run's own parameters are laid over it."),
     )
     params_schema = JSONTextField(
-        label=_("parameter schema"),
+        label=_("Parameter schema"),
         help_text=_(
             "JSON Schema (draft 2020-12) of a run's parameters; empty: any object. Each $ref leads to a place"
             " inside, patterns have at most 200 characters, without look-around and back-references."
         ),
     )
     join = JSONTextField(
-        label=_("join"),
+        label=_("Join"),
         help_text=_(
             'How a task ends by its children; empty: by the default. {"policy": "any" | "all" | "all_done"},'
             ' or {"policy": "at_least" | "at_most_failed", "count": 2} with "percent" instead of "count";'
             ' "early": true ends it as soon as nothing can change the verdict.'
         ),
         widget=forms.Textarea(
-            {"class": "vLargeTextField mono", "data-json": "", "spellcheck": "false", "rows": 4, "cols": 80}
+            {"class": "vLargeTextField mono", "data-json": "", "spellcheck": "false", "rows": 6, "cols": 80}
         ),
     )
     #: The version that the editor looked at, so that nobody's change is written over unseen.
@@ -96,6 +96,10 @@ class DefinitionForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for 
             "cancel_grace_sec",
             "is_active",
         )
+        widgets = {
+            "description": forms.Textarea({"class": "vLargeTextField", "rows": 3, "cols": 80}),
+            "code_ref": forms.TextInput({"class": "vTextField mono", "spellcheck": "false"}),
+        }
         help_texts = {
             "id": _("For ever: 1–64 of A–Z a–z 0–9 _ . : -, beginning with a letter or digit."),
             "code_ref": _(

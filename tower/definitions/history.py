@@ -74,19 +74,21 @@ def recent(definition: TaskDefinition) -> list[Run]:
 
 
 @dataclass(frozen=True, slots=True)
-class Day:
-    """One bar: its place and heights are attributes of an SVG, since a page has no inline styles."""
+class Bar:
+    kind: str
+    y: float
+    height: float
 
-    start_ms: int
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One bar, from below: succeeded, everything else, failed. Places are attributes of an SVG."""
+
     x: int
     runs: int
+    succeeded: int
     failed: int
-    height: float
-    failed_height: float
-
-    @property
-    def y(self) -> float:
-        return STRIP - self.height
+    bars: tuple[Bar, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,22 +126,25 @@ def fortnight(definition: TaskDefinition, now_ms: int | None = None) -> Fortnigh
 
 
 def _days(counted: Iterable[Any], first: int) -> tuple[Day, ...]:
-    runs, failed = [0] * DAYS, [0] * DAYS
+    by_day: list[dict[int, int]] = [{} for _ in range(DAYS)]
     for row in counted:
         # A clock that was ahead may have written a day of tomorrow.
-        at = min(row["day"] - first, DAYS - 1)
-        runs[at] += row["n"]
-        failed[at] += row["n"] if row["status"] == FAILED else 0
-    most = max(runs)
-    return tuple(
-        Day((first + n) * DAY_MS, n * 10, runs[n], failed[n], _part(runs[n], most), _part(failed[n], most))
-        for n in range(DAYS)
-    )
+        day = by_day[min(row["day"] - first, DAYS - 1)]
+        day[row["status"]] = day.get(row["status"], 0) + row["n"]
+    most = max(sum(day.values()) for day in by_day)
+    return tuple(_day(n * 10, day, most) for n, day in enumerate(by_day))
 
 
-def _part(count: int, most: int) -> float:
-    # Three units at least: one failure among a thousand runs is the one worth seeing.
-    return max(3.0, round(STRIP * count / most, 1)) if count else 0.0
+def _day(x: int, counts: dict[int, int], most: int) -> Day:
+    runs, succeeded, failed = sum(counts.values()), counts.get(SUCCESS, 0), counts.get(FAILED, 0)
+    bars, top = [], float(STRIP)
+    for kind, count in (("good", succeeded), ("rest", runs - succeeded - failed), ("bad", failed)):
+        if count:
+            # Three units at least: one failure among a thousand runs is the one worth seeing.
+            height = max(3.0, round((STRIP - 6) * count / most, 1))
+            top = round(top - height, 1)
+            bars.append(Bar(kind, top, height))
+    return Day(x, runs, succeeded, failed, tuple(bars))
 
 
 # -- versions

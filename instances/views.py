@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 import orjson
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.templatetags.static import static
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -69,7 +68,6 @@ def context(request: HttpRequest, run: Trace, outline: Outline) -> dict[str, Any
         "trace": run,
         "outline": outline,
         "blank": BLANK,
-        "icons": static("icons.svg"),
         "modules": MODULES,
         "now_ms": outline.now_ms,
         "title": run.name or (outline.title(root) if root else "") or run.job_id or run.id,

@@ -48,6 +48,8 @@ export class Controls {
     const place = this.#placeOf(form);
     if (place === null) return;
     const takes = accepted(this.store, place);
+    const foot = form.closest("footer");
+    if (foot) foot.hidden = takes.length === 0;
     for (const button of /** @type {NodeListOf<HTMLButtonElement>} */ (form.querySelectorAll("button[name=action]"))) {
       const hidden = !takes.includes(ACTIONS.indexOf(button.value));
       if (button.hidden !== hidden) {

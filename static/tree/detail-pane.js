@@ -59,6 +59,7 @@ export class DetailPane {
   /** @param {number} n -1 closes */
   show(n) {
     this.pane.hidden = n < 0;
+    this.pane.parentElement?.classList.toggle("split", n >= 0);
     if (n === this.n) return;
     this.n = n;
     this.stamp = this.epoch = -1;
@@ -98,6 +99,7 @@ export class DetailPane {
     set(this.field("kind"), KINDS[store.kind[n]]);
     set(this.field("word"), say(`status_${status}`));
     this.part("asked").hidden = asked === RUN || !store.stillOpen(n);
+    point(/** @type {any} */ (this.part("asked").querySelector("use")), asked === CANCEL ? "stop" : "pause");
     set(this.field("asked"), say(asked === CANCEL ? "cancel_asked" : "pause_asked"));
     this.part("holds").hidden = !(over & HOLDS);
     set(this.field("attempt"), String(store.attempt[n]));

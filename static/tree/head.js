@@ -34,6 +34,7 @@ export class Head {
       this.#counts();
       this.#status();
       this.#notices();
+      this.tick();
     }
   }
 

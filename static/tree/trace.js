@@ -29,7 +29,7 @@ const trace = page.dataset.trace ?? "";
 const grid = /** @type {HTMLElement} */ (part("[role=treegrid]"));
 const store = new Store();
 const order = new Order(store);
-const waterfall = new Waterfall(store, part(".axis svg"), part(".rows .over"));
+const waterfall = new Waterfall(store, part(".axis svg"), part(".over"));
 const rows = new Rows({ grid, scroller: part("[data-scroll]"), canvas: part(".canvas"), template: part("template#row"), store, order, waterfall });
 const head = new Head(page, store);
 const controls = new Controls(page, store);

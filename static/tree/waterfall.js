@@ -5,7 +5,7 @@ import { RUNNING } from "./store.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 /** Round times for the axis, in milliseconds; the server knows the same (instances/outline.py). */
-const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400, 604800].map((s) => s * 1000);
+const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400, 604800, 2592000, 7776000, 31536000, 315360000].map((s) => s * 1000);
 /** More than this share of the time would be beyond the right edge: grow. */
 const HEADROOM = 1.1;
 

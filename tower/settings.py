@@ -158,7 +158,8 @@ def database(url: str) -> dict[str, Any]:
         "OPTIONS": {
             **query,
             "pool": {"min_size": 1, "max_size": env_int("TOWER_DB_POOL", 16, least=2), "timeout": 5},
-            "options": "-c lock_timeout=5000 -c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000",
+            "options": "-c lock_timeout=5000 -c statement_timeout=30000"
+            " -c idle_in_transaction_session_timeout=60000",
         },
     }
 
@@ -190,17 +191,20 @@ def sqlite(path: Path) -> dict[str, Any]:
     }
 
 
-TOWER_SQLITE_SYNC = os.environ.get("TOWER_SQLITE_SYNC") or "FULL"  # NORMAL may lose the last commits at a power cut
+# NORMAL may lose the last commits at a power cut
+TOWER_SQLITE_SYNC = os.environ.get("TOWER_SQLITE_SYNC") or "FULL"
 if TOWER_SQLITE_SYNC not in {"FULL", "NORMAL", "EXTRA"}:
     sys.exit(f"TOWER_SQLITE_SYNC must be FULL, NORMAL or EXTRA, not {TOWER_SQLITE_SYNC!r}.")
 DATABASES = {"default": database(os.environ.get("DATABASE_URL", ""))}
 
 REDIS_URL = os.environ.get("REDIS_URL", "")  # empty: the embedded Valkey that `up` starts
 
-TOWER_VALKEY_FSYNC = os.environ.get("TOWER_VALKEY_FSYNC") or "everysec"  # a power cut loses a second of the stream
+# a power cut loses a second of the stream
+TOWER_VALKEY_FSYNC = os.environ.get("TOWER_VALKEY_FSYNC") or "everysec"
 if TOWER_VALKEY_FSYNC not in {"everysec", "always"}:
     sys.exit(f"TOWER_VALKEY_FSYNC must be everysec or always, not {TOWER_VALKEY_FSYNC!r}.")
-CHANNEL_LAYERS = {"default": {"BACKEND": "tower.channel_layer.ChannelLayer"}}  # the Redis above, found when first used
+# the Redis above, found when first used
+CHANNEL_LAYERS = {"default": {"BACKEND": "tower.channel_layer.ChannelLayer"}}
 #: Origins besides the request's own from which a browser may open a live socket, separated by commas.
 TOWER_ORIGINS = [o.strip().rstrip("/") for o in os.environ.get("TOWER_ORIGINS", "").split(",") if o.strip()]
 
@@ -221,7 +225,8 @@ LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/login/"
 
 TOWER_HTTPS = env_bool("TOWER_HTTPS")  # the browser speaks HTTPS, to us or to a proxy of ours
-TOWER_TRUSTED_PROXIES = env_int("TOWER_TRUSTED_PROXIES", 0)  # so many of our own stand in front; their headers count
+# so many of our own stand in front; their headers count
+TOWER_TRUSTED_PROXIES = env_int("TOWER_TRUSTED_PROXIES", 0)
 SESSION_COOKIE_NAME = "__Host-tower_session" if TOWER_HTTPS else "tower_session"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = TOWER_HTTPS
 SESSION_COOKIE_HTTPONLY = True
@@ -229,7 +234,8 @@ SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_AGE = 12 * 3600  # from the last use; tower.access.sessions ends it after 7 days
 CSRF_FAILURE_VIEW = "tower.error_pages.csrf_failed"
 # The reader of bodies has the limit of its own; Django's would answer with an HTML page.
-DATA_UPLOAD_MAX_MEMORY_SIZE = FILE_UPLOAD_MAX_MEMORY_SIZE = 2 * env_int("TOWER_MAX_BODY_BYTES", 16 << 20, least=1024)
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * env_int("TOWER_MAX_BODY_BYTES", 16 << 20, least=1024)
+FILE_UPLOAD_MAX_MEMORY_SIZE = DATA_UPLOAD_MAX_MEMORY_SIZE
 
 LANGUAGE_CODE = "en"
 USE_I18N = True
@@ -263,10 +269,13 @@ TOWER_PAGE_SIZE = env_int("TOWER_PAGE_SIZE", 50, least=1)
 TOWER_PAGE_SIZE_MAX = env_int("TOWER_PAGE_SIZE_MAX", 500, least=1)
 TOWER_TREE_LIMIT = env_int("TOWER_TREE_LIMIT", 10_000, least=1)
 TOWER_EVENT_BATCH = env_int("TOWER_EVENT_BATCH", 2_000, least=1)  # one transaction stays short
-TOWER_REGISTER_BATCH = env_int("TOWER_REGISTER_BATCH", 1_000, least=1)  # a control waits for one of these at most
-TOWER_INGEST_INFLIGHT = env_int("TOWER_INGEST_INFLIGHT", 64, least=1)  # requests waiting in a process; more: 429
+# a control waits for one of these at most
+TOWER_REGISTER_BATCH = env_int("TOWER_REGISTER_BATCH", 1_000, least=1)
+# requests waiting in a process; more: 429
+TOWER_INGEST_INFLIGHT = env_int("TOWER_INGEST_INFLIGHT", 64, least=1)
 TOWER_RATE_READ = env_int("TOWER_RATE_READ", 1_000, least=1)  # a second and principal, twice that at once
-TOWER_RATE_CONTROL = env_int("TOWER_RATE_CONTROL", 200, least=1)  # the same for what changes something by hand
+# the same for what changes something by hand
+TOWER_RATE_CONTROL = env_int("TOWER_RATE_CONTROL", 200, least=1)
 TOWER_SWEEP_SEC = env_int("TOWER_SWEEP_SEC", 1, least=1)
 TOWER_WS_MAX_MESSAGE_IN = env_int("TOWER_WS_MAX_MESSAGE_IN", 64 << 10, least=1024)
 TOWER_WS_MAX_MESSAGE_OUT = env_int("TOWER_WS_MAX_MESSAGE_OUT", 1 << 20, least=1024)

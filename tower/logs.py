@@ -25,6 +25,8 @@ FACTS = (
     "token_name",
     "trace_id",
     "task_id",
+    "definition",
+    "version",
     "route",
     "method",
     "path",

@@ -41,7 +41,6 @@ class Fleet:
         self._started = 0
         self._last_start = float("-inf")
         self._chance = Random()
-        self._said: dict[str, float] = {}
 
     async def work(self) -> None:
         """Until it is cancelled. The tower may go and come back meanwhile."""
@@ -76,7 +75,7 @@ class Fleet:
         for _ in range(5):
             answer = await self._rest.surely("GET", where)
             if answer.status != 200:
-                self._say_once(f"the list of runs answers {answer.status}")
+                log.warning("demo_runs_not_listed", extra={"status": answer.status})
                 return
             for row in answer.body["results"]:
                 yield row
@@ -96,14 +95,14 @@ class Fleet:
         return Run(trace_id, root, root_id, self._rest, self._reports, commands, self._speed)
 
     async def _play(self, run: Run) -> None:
-        log.info("run %s of %s taken up", run.trace_id, run.root.job_id)
+        log.info("demo_run_taken_up", extra={"trace_id": run.trace_id})
         try:
             await run.play()
         except Refused as error:
-            log.warning("run %s given up: %s", run.trace_id, error)
+            log.warning("demo_run_given_up", extra={"trace_id": run.trace_id, "error": str(error)})
         except Exception:
             # One run that cannot be worked on must not end the others.
-            log.exception("run %s given up", run.trace_id)
+            log.exception("demo_run_given_up", extra={"trace_id": run.trace_id})
         finally:
             # Its last reports may still be on their way: the list may show it as waiting for a moment.
             self._over.add(run.trace_id)
@@ -129,18 +128,12 @@ class Fleet:
         }
         answer = await self._rest.call("POST", "traces/", body)
         if answer.status not in (200, 201):
-            self._say_once(f"a run of {job_id} was not started: {answer.status}")
+            log.warning("demo_run_not_started", extra={"status": answer.status})
 
     def _gap(self) -> float:
         if self._started < self._kept:
             return FIRST_GAP_SECONDS / self._speed
         return (GAP_SECONDS if self._started < MANY else LONG_GAP_SECONDS) / self._speed
-
-    def _say_once(self, what: str) -> None:
-        """At most once a minute: a tower that is away is away for each of these."""
-        if time.monotonic() - self._said.get(what, float("-inf")) > 60:
-            self._said[what] = time.monotonic()
-            log.warning("%s", what)
 
 
 async def crew(*, url: str, token: str, redis_url: str, kept: int = KEPT, speed: float = 1.0) -> None:

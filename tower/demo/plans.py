@@ -39,7 +39,8 @@ def plan(job_id: str, trace_id: str, params: Mapping[str, Any]) -> Work | None:
 def financial_analysis(chance: Random, params: Mapping[str, Any]) -> Work:
     target, year = str(params.get("target", "Tesla")), int(params.get("year", 2024))
     wanted = params.get("strategies") or list(STRATEGIES)
-    strategies = tuple(STRATEGIES[name](chance, target, year) for name in wanted if name in STRATEGIES)
+    chosen = [name for name in wanted if name in STRATEGIES]
+    strategies = tuple(STRATEGIES[name](chance, target, year) for name in chosen)
     return Work(
         name=f"{target}, fiscal {year}",
         job_id="multi_strategy_financial_analysis",

@@ -59,10 +59,10 @@ class Reports:
         """What was not stored and may be by another try; what is refused for good is said and let go."""
         if not isinstance(answer.body, dict) or "rejected" not in answer.body:
             if answer.status >= 400:
-                log.warning("the tower refuses the fleet's reports: %s %s", answer.status, answer.body)
+                log.warning("demo_reports_refused", extra={"status": answer.status, "count": len(batch)})
             return []
         refused = {item["index"]: item["error"]["code"] for item in answer.body["rejected"]}
         final = sorted({code for code in refused.values() if code != "unavailable"})
         if final:
-            log.warning("%d reports of the fleet were refused: %s", len(refused), ", ".join(final))
+            log.warning("demo_reports_refused", extra={"count": len(refused), "code": ", ".join(final)})
         return [batch[k] for k, code in refused.items() if code == "unavailable"]

@@ -152,21 +152,20 @@ class Run:
             asyncio.create_task(one(work, (*lead.path, task_id)))
             for work, task_id in zip(stage, ids, strict=True)
         ]
-        all_of_them = asyncio.gather(*team)
         try:
-            while not all_of_them.done():
+            while not all(member.done() for member in team):
                 await self.commands.news(lead.work.stride / self.speed)
                 await self._checkpoint(lead)
                 done = 10 + 89 * self.ended_below[lead.id] / lead.work.below
                 if not lead.work.silent and done >= lead.progress + STEP_PERCENT:
                     await self._progress(lead, done)
-            return await all_of_them
+            return [member.result() for member in team]
         except Stopped:
             # The children meet the same CANCEL; the leader need not wait for them to say that it stops.
             if lead.spoke:
                 await self._say(lead, CANCELLED, message="stopped, as asked")
                 lead.spoke = False
-            await all_of_them
+            await asyncio.wait(team)
             raise
         finally:
             for member in team:

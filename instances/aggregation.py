@@ -161,3 +161,36 @@ def early_verdict(standing: Standing, join: Join, *, of: int) -> int | None:
     if met:
         return SUCCESS
     return FAILED if broken and failed else None
+
+
+# -- aggregators (contract, section 3.10)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """What an aggregator collects, as it stands.
+
+    ``expected``: how many results there will be. ``closed``: no more tasks to
+    collect will come. ``quiet``: nothing was planned, and the quiet time after
+    the last ending is over, or need not be waited for.
+    """
+
+    tally: Tally
+    expected: int
+    closed: bool
+    quiet: bool
+    join: Join
+
+
+def complete(gathering: Gathering) -> bool:
+    """All that it collects has ended, as far as is known."""
+    return gathering.closed and gathering.tally.total > 0 and gathering.tally.still_open == 0
+
+
+def ready_verdict(gathering: Gathering, standing: Standing) -> int | None:
+    """How an aggregator ends, once it is ready; None before that."""
+    if complete(gathering) and gathering.quiet:
+        return verdict(gathering.tally, gathering.join, of=gathering.expected)
+    if gathering.join.early:
+        return early_verdict(standing, gathering.join, of=gathering.expected)
+    return None

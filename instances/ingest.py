@@ -218,7 +218,8 @@ def _close(work: Work) -> None:
 def _place(work: Work, parts: Sequence[list[Registering]]) -> list[RegisterReport]:
     items = [item for part in parts for item in part]
     number = {item.trace_id: work.by_trace_id[item.trace_id].number for item in items}
-    work.load_ids({(number[i.trace_id], id) for i in items for id in (i.id, i.parent_id) if id is not None})
+    named = {(number[i.trace_id], id) for i in items for id in (i.id, i.parent_id) if id is not None}
+    work.load_ids(named | {(number[i.trace_id], id) for i in items for id in i.collects or ()})
     known = [node for i in items if (node := work.find(work.by_trace_id[i.trace_id], i.id)) is not None]
     work.load_below([node for node in known if not node.registered])
     work.load_above(list(work.nodes.values()))
@@ -431,7 +432,7 @@ def _meet_cancel(work: Work, node: Node) -> None:
     cancel = work.cancel_over(node)
     if cancel is None or node.killed_ms is not None:
         return
-    if node.new or node.untouched:
+    if node.new or work.idle(node):
         work.kill(node, control_id=cancel.control_id)
         return
     if node.cap is None:
@@ -468,6 +469,7 @@ def _take_own(work: Work, node: Node, reported_status: int | None) -> None:
     if node.killed_ms is None:
         node.texts = {**(node.texts or {}), **(node.own.texts or {})} or None
     node.own.texts = None
+    work.wind(node)
     node.changed = True
     work.dirty.add(node.key)
 
@@ -563,9 +565,9 @@ def _sweep_one(work: Work, node: Node) -> None:
     cancel = work.cancel_over(node)
     if cancel is None or node.killed_ms is not None:
         return
-    if node.untouched:
+    if work.idle(node):
         work.kill(node, control_id=cancel.control_id)
-    elif work.ends_by_children(node):
+    elif work.ends_by_children(node) or work.collects(node):
         work.dirty.add(node.key)
     else:
         work.give_grace(node, since_ms=cancel.cancel_ms or work.now_ms)
@@ -574,36 +576,63 @@ def _sweep_one(work: Work, node: Node) -> None:
 def expire(at_ms: int, *, limit: int = 500) -> int:
     """Look at the deadlines due by ``at_ms``, each again under the lock; how many there were."""
     due = rows.due_deadlines(at_ms, limit)
-    by_trace: dict[int, list[tuple[int, int]]] = {}
-    for id, key, number, kind in due:
-        if kind == Deadline.GRACE:
-            by_trace.setdefault(number, []).append((id, key))
-    for number, timers in by_trace.items():
-        in_transaction(partial(_expire_in, number, timers))
+    over = [id for id, _, _, kind, status in due if kind != Deadline.QUIET and (status is None or status > 1)]
+    if over:
+        in_transaction(partial(rows.drop_deadlines, over))  # most tasks end in time
+    by_trace: dict[int, list[int]] = {}
+    for id, _, number, _, _ in due:
+        by_trace.setdefault(number, []).append(id)
+    for number, ids in by_trace.items():
+        if left := set(ids).difference(over):
+            in_transaction(partial(_expire_in, number, left, at_ms))
     return len(due)
 
 
-def _expire_in(number: int, timers: list[tuple[int, int]]) -> None:
+def _expire_in(number: int, ids: Iterable[int], at_ms: int) -> None:
     work = Work(now_ms())
     if work.lock_number(number) is None:
         return
     work.read_intents()
-    work.load_keys([key for _, key in timers])
-    nodes = [work.nodes[key] for _, key in timers if key in work.nodes]
-    work.load_above(nodes)
-    for node in nodes:
-        cancel = work.cancel_over(node)
-        if cancel is None or node.ended or node.killed_ms is not None or work.ends_by_children(node):
-            continue
-        work.kill(
-            node,
-            error_code="CANCEL_UNACKNOWLEDGED",
-            error_msg="The actor did not answer the cancel within its grace.",
-            control_id=cancel.control_id,
-        )
+    due = rows.still_due(ids, at_ms)
+    work.load_keys([key for _, key, _ in due])
+    work.load_above(list(work.nodes.values()))
+    for _, key, kind in due:
+        if node := work.nodes.get(key):
+            DEEDS[kind](work, node)
+    # Before the flush, which may set one anew.
+    rows.drop_deadlines(id for id, _, _ in due)
     work.settle()
     _close(work)
-    rows.drop_deadlines(id for id, _ in timers)
+
+
+def _end_grace(work: Work, node: Node) -> None:
+    cancel = work.cancel_over(node)
+    if cancel is None or node.ended or node.killed_ms is not None or work.ends_by_children(node):
+        return
+    said = "The actor did not answer the cancel within its grace."
+    work.kill(node, error_code="CANCEL_UNACKNOWLEDGED", error_msg=said, control_id=cancel.control_id)
+
+
+def _time_out(work: Work, node: Node) -> None:
+    """End an attempt that was not heard to end; its own ending, when it comes late, stands over this."""
+    clock = node.clock
+    if node.ended or clock is None or clock.since is None or clock.attempt != node.own.attempt:
+        return
+    if node.killed_ms is None and node.own.end is None and not work.ends_by_children(node):
+        work.time_out(node)
+
+
+def _end_quiet(work: Work, node: Node) -> None:
+    node.quiet = True
+    work.dirty.add(node.key)
+
+
+#: What a due deadline does, by its kind.
+DEEDS: Mapping[int, Callable[[Work, Node], None]] = {
+    Deadline.GRACE: _end_grace,
+    Deadline.TIMEOUT: _time_out,
+    Deadline.QUIET: _end_quiet,
+}
 
 
 # -- runs

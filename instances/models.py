@@ -53,6 +53,8 @@ class Trace(models.Model):
     finished_ms = models.BigIntegerField(null=True)
     created_ms = models.BigIntegerField()
     updated_ms = models.BigIntegerField()
+    #: Aggregators that name what they collect; with none, nobody has to be told of an ending.
+    collecting = models.IntegerField(default=0)
     #: When the trace had ended (root ended and nothing open), by the server's clock.
     ended_ms = models.BigIntegerField(null=True)
 
@@ -257,7 +259,7 @@ class Epoch(models.Model):
 class Deadline(models.Model):
     """What the sweeper has to look at when its time comes; the timer re-reads everything under the lock."""
 
-    GRACE, TIMEOUT = 0, 1
+    GRACE, TIMEOUT, QUIET = 0, 1, 2
 
     task = models.BigIntegerField()
     trace = models.BigIntegerField()
@@ -266,3 +268,31 @@ class Deadline(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["task", "kind"], name="one_deadline_of_a_kind")]
+
+
+class Collected(models.Model):
+    """What an aggregator collects, where its registration names it (``collects``)."""
+
+    trace = models.BigIntegerField()
+    task_id = IdField()
+    aggregator = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["trace", "task_id", "aggregator"], name="one_collection_of_a_task")
+        ]
+
+
+class FrozenResult(models.Model):
+    """One result of an aggregator as it was when the aggregator became ready; never changed."""
+
+    aggregator = models.BigIntegerField()
+    position = models.IntegerField()
+    task = models.BigIntegerField()
+    status = models.SmallIntegerField()
+    output_ref = models.TextField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["aggregator", "position"], name="one_result_of_a_position")
+        ]

@@ -8,14 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from instances.aggregation import Tally
 from instances.lifecycle import CANCELLED, PENDING, Key, Own
 
-GROUP_AGG = 1  # index in schemas.KINDS
+GROUP_AGG, SINGLE_AGG = 1, 2  # indices in schemas.KINDS
+AGGREGATORS = frozenset({GROUP_AGG, SINGLE_AGG})
+
+
+class Clock(NamedTuple):
+    """Heard time of one attempt: what was spent, and since when it runs (None while the task holds); ms."""
+
+    attempt: int
+    spent: int
+    since: int | None
+
+
+class Frozen(NamedTuple):
+    """What an aggregator made of its results when it became ready; only a rerun opens it again."""
+
+    seq: int
+    at_ms: int
+    verdict: int
+    first: int | None
+    last: int | None
+
 
 #: What a parent's tally holds of a child: (is GROUP_AGG, status, asleep, start, finish).
 Counted = tuple[bool, int, bool, int | None, int | None]
@@ -65,12 +85,21 @@ class Node:
     settled_seq: int | None = None
     kid_seq: int | None = None
     heard_seq: int | None = None
+    clock: Clock | None = None
+    #: Of an aggregator that names what it collects: their number, and a tally of those that are known.
+    named: int | None = None
+    gathered: Tally | None = None
+    frozen: Frozen | None = None
     # -- of this transaction only
     new: bool = False
     reshaped: bool = False
     changed: bool = False
     counted: Counted | None = None
     texts: dict[str, str] | None = None
+    #: The status that collectors know of; None for a task that they have not heard of.
+    seen: int | None = None
+    #: The quiet time after the last ending is over.
+    quiet: bool = False
 
     @property
     def parent_n(self) -> int | None:
@@ -150,6 +179,13 @@ def from_row(row: Sequence[Any]) -> Node:
         (timed_out[0], timed_out[1]) if timed_out else None, recall("m", False),
         recall("s"), recall("f"), recall("r"),
     )  # fmt: skip
+    node.seen = status
+    if clock := recall("w"):
+        node.clock = Clock(*clock)
+    if kind in AGGREGATORS and parts:
+        node.named, gathered, frozen = recall("n"), recall("q"), recall("z")
+        node.gathered = _tally(gathered) if gathered else None if node.named is None else Tally()
+        node.frozen = Frozen(*frozen) if frozen else None
     if parent is not None:
         node.counted = node.contribution()
     return node
@@ -194,8 +230,8 @@ def remember(node: Node) -> str:
             own.progress,
             own.planned,
         ]
-    for name, tally in (("k", node.tally), ("g", node.group_tally)):
-        if any(tally.by_status):
+    for name, tally in (("k", node.tally), ("g", node.group_tally), ("q", node.gathered)):
+        if tally is not None and any(tally.by_status):
             parts[name] = [*tally.by_status, tally.asleep, tally.first, tally.last]
     for name, value in (
         ("p", node.registered_plan or None),
@@ -208,6 +244,9 @@ def remember(node: Node) -> str:
         ("s", node.settled_seq),
         ("f", node.kid_seq),
         ("r", node.heard_seq),
+        ("w", None if node.clock is None else list(node.clock)),
+        ("n", node.named),
+        ("z", None if node.frozen is None else list(node.frozen)),
     ):
         if value is not None:
             parts[name] = value

@@ -108,6 +108,7 @@ TRACE_COLUMNS: tuple[tuple[str, str], ...] = (
     ("started_ms", "bigint"),
     ("finished_ms", "bigint"),
     ("updated_ms", "bigint"),
+    ("collecting", "int"),
     ("ended_ms", "bigint"),
 )
 
@@ -268,9 +269,9 @@ def make_traces(ids: Iterable[str], now_ms: int) -> None:
     rows = [(id, now_ms, now_ms) for id in sorted(ids)]
     defaults = (
         "status, seq, shape_seq, numbered_seq, shape_ms, next_n, pending, running, success, failed,"
-        " cancelled, skipped, name, job_id, started_by, start_digest"
+        " cancelled, skipped, name, job_id, started_by, start_digest, collecting"
     )
-    zeros = "1, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, '', '', '', ''"
+    zeros = "1, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, '', '', '', '', 0"
     for row in rows:
         run(
             f"INSERT INTO instances_trace (id, created_ms, updated_ms, {defaults})"
@@ -468,14 +469,33 @@ def reports_of(keys: Iterable[int]) -> list[Row]:
 
 def add_deadlines(rows: Sequence[Row]) -> None:
     columns = (("task", "bigint"), ("trace", "bigint"), ("kind", "smallint"), ("due_ms", "bigint"))
-    insert("instances_deadline", columns, rows, "ON CONFLICT (task, kind) DO NOTHING")
+    # A grace runs from the first cancel; a timeout and a quiet time are set anew.
+    insert(
+        "instances_deadline AS d",
+        columns,
+        rows,
+        "ON CONFLICT (task, kind) DO UPDATE SET due_ms ="
+        " CASE WHEN excluded.kind > 0 THEN excluded.due_ms ELSE d.due_ms END",
+    )
 
 
 def due_deadlines(now_ms: int, limit: int) -> list[Row]:
-    """(id, task, trace, kind) that are due, earliest first."""
+    """(id, task, trace, kind, status of the task) that are due, earliest first."""
     return run(
-        "SELECT id, task, trace, kind FROM instances_deadline WHERE due_ms <= %s ORDER BY due_ms LIMIT %s",
+        "SELECT d.id, d.task, d.trace, d.kind, t.status FROM"
+        " (SELECT * FROM instances_deadline WHERE due_ms <= %s ORDER BY due_ms LIMIT %s) d"
+        f" LEFT JOIN {TASK} t ON t.pk = d.task ORDER BY d.due_ms",
         [now_ms, limit],
+    )
+
+
+def still_due(ids: Iterable[int], now_ms: int) -> list[Row]:
+    """(id, task, kind) of those that are due still; asked under the trace's lock, where they are set anew."""
+    source, param = keys_of(ids)
+    return run(
+        f"SELECT d.id, d.task, d.kind FROM {each(source, 'instances_deadline', 'd', 'd.id = w.key')}"
+        " WHERE d.due_ms <= %s",
+        [param, now_ms],
     )
 
 
@@ -490,4 +510,52 @@ def add_labels(number: int, labels: dict[str, str]) -> None:
         (("trace_id", "bigint"), ("key", "text"), ("value", "text")),
         [(number, key, value) for key, value in labels.items()],
         "ON CONFLICT (trace_id, key) DO NOTHING",
+    )
+
+
+# -- aggregators
+
+
+def aggregators_below(parents: Iterable[int]) -> list[Row]:
+    """The GROUP_AGG children of these tasks."""
+    source, param = keys_of(parents)
+    return run(
+        f"SELECT {_TASK_LIST} FROM {each(source, TASK, 't', 't.parent_id = w.key')} WHERE t.kind = 1", [param]
+    )
+
+
+def collect(rows: Sequence[Row]) -> None:
+    """(trace, task id, aggregator) of what registrations name."""
+    columns = (("trace", "bigint"), ("task_id", "text"), ("aggregator", "bigint"))
+    insert("instances_collected", columns, rows, "ON CONFLICT (trace, task_id, aggregator) DO NOTHING")
+
+
+def collectors_of(pairs: Iterable[tuple[int, str]]) -> list[Row]:
+    """(trace, task id, aggregator) of those that collect these tasks."""
+    source, params = pairs_of(pairs)
+    on = "c.trace = w.tree AND c.task_id = w.name"
+    return run(
+        f"SELECT c.trace, c.task_id, c.aggregator FROM {each(source, 'instances_collected', 'c', on)}", params
+    )
+
+
+#: Where the results of an aggregator come from: its children, its siblings, or those it names.
+COLLECTED_FROM = {
+    "children": "t.parent_id = a.pk",
+    "siblings": "t.parent_id = a.parent_id",
+    "named": "t.tree_id = a.tree_id AND EXISTS (SELECT 1 FROM instances_collected c"
+    " WHERE c.trace = a.tree_id AND c.task_id = t.id AND c.aggregator = a.pk)",
+}
+
+
+def freeze(aggregator: int, source: str) -> None:
+    """Keep the results that there are now; what ends later is late. A repeat changes nothing."""
+    but = "" if source == "named" else "AND t.kind <> 1"
+    run(
+        "INSERT INTO instances_frozenresult (aggregator, position, task, status, output_ref)"
+        " SELECT a.pk, row_number() OVER (ORDER BY t.n), t.pk, t.status, s.output_ref"
+        f" FROM {TASK} a JOIN {TASK} t ON {COLLECTED_FROM[source]}"
+        " LEFT JOIN instances_tasksaid s ON s.task = t.pk"
+        f" WHERE a.pk = %s AND t.status > 1 {but} ON CONFLICT (aggregator, position) DO NOTHING",
+        [aggregator],
     )

@@ -19,7 +19,7 @@ from instances.intake import Registering
 from instances.intents import InForce
 from instances.lifecycle import Key
 from instances.models import TaskInstance, Trace
-from instances.node import Node
+from instances.node import AGGREGATORS, Node
 from instances.work import TraceWork, Work
 from instances.writer import in_transaction
 from tower.definitions.rules import CurrentVersion
@@ -107,6 +107,8 @@ def _fill(
     node.reshaped = node.changed = True
     work.dirty.add(node.key)
     work.reshape(trace)
+    if item.collects and kind in AGGREGATORS:
+        work.gather(node, item.collects)
     work.bodies.append(
         (node.key, item.input_params, _json(item.labels or None), _json(item.collects or None))
     )
@@ -192,7 +194,7 @@ def hang(work: Work, trace: TraceWork, node: Node, parent: Node) -> None:
     if node.parent == parent.key and node.attached:
         return
     cancel = work.cancel_over(parent)
-    if cancel and parent.untouched and parent.killed_ms is None:
+    if cancel and parent.killed_ms is None and work.idle(parent):
         # A first child between a cancel and its sweep changes nothing: the parent ends first.
         work.kill(parent, control_id=cancel.control_id)
     covered_before = {one.key for one in _below(work, node) if work.cancel_over(one)} if cancel else set()

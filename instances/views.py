@@ -36,7 +36,8 @@ EVENTS = 50
 
 @page("viewer")
 def trace(request: HttpRequest, trace_id: str) -> HttpResponse:
-    run = Trace.objects.filter(id=trace_id).first()
+    # The row is made before the first task is; until then readers know of no run.
+    run = Trace.objects.filter(id=trace_id, next_n__gt=0).first()
     if run is None:
         raise Http404(_("There is no run of this id."))
     outline = outline_of(request, run)

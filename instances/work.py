@@ -9,31 +9,45 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import orjson
 from ulid import ULID
 
 from instances import rows
-from instances.aggregation import Standing, Tally, ends_by_children, status_of
+from instances.aggregation import (
+    DEFAULT_JOIN,
+    Gathering,
+    Standing,
+    Tally,
+    complete,
+    ends_by_children,
+    plan_closed,
+    ready_verdict,
+    status_of,
+)
 from instances.intents import CANCEL as CANCEL_ACTION
 from instances.intents import WHOLE, InForce, Intents, first_cancel, on_path
 from instances.lifecycle import (
     CANCELLED,
     FAILED,
+    PENDING,
     REPORTED_CANCELLED,
+    REPORTED_FAILED,
     RUNNING,
     SUCCESS,
     Origin,
     Verdict,
 )
 from instances.models import Deadline
-from instances.node import Counted, Node, from_row, made
+from instances.node import AGGREGATORS, GROUP_AGG, SINGLE_AGG, Clock, Counted, Frozen, Node, from_row, made
 from tower.definitions import rules
 from tower.schemas import Join
 
 DEFAULT_GRACE_SEC = 30
+#: With nothing planned an aggregator waits so long after the last ending for another task.
+QUIET_MS = 10_000
 
 
 @dataclass(slots=True)
@@ -57,6 +71,7 @@ class TraceWork:
     started_ms: int | None
     finished_ms: int | None
     updated_ms: int
+    collecting: int
     ended_ms: int | None
     before: int = 0
     changed: bool = False
@@ -83,7 +98,7 @@ class TraceWork:
         return (
             self.number, self.root_n, self.status, self.seq, self.shape_seq, self.shape_ms, self.next_n,
             *self.counts, self.name, self.job_id, self.version, self.started_by, self.start_digest,
-            self.started_ms, self.finished_ms, self.updated_ms, self.ended_ms,
+            self.started_ms, self.finished_ms, self.updated_ms, self.collecting, self.ended_ms,
         )  # fmt: skip
 
 
@@ -103,7 +118,11 @@ class Work:
     bodies: list[tuple[Any, ...]] = field(default_factory=list)
     deadlines: list[tuple[int, int, int, int]] = field(default_factory=list)
     labels: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    collections: list[tuple[int, str, int]] = field(default_factory=list)
+    freezing: list[Node] = field(default_factory=list)
     _above: set[int] = field(default_factory=set)
+    _groups: dict[int, list[Node]] = field(default_factory=dict)
+    _grouped: set[int] = field(default_factory=set)
 
     # -- loading
 
@@ -210,6 +229,32 @@ class Work:
     def ends_by_children(self, node: Node) -> bool:
         return ends_by_children(self._standing(node, under_cancel=False))
 
+    def collects(self, node: Node) -> bool:
+        """An aggregator with something to collect, whose actor has said nothing: it ends by that."""
+        if node.kind not in AGGREGATORS or node.own.heard:
+            return False
+        if node.named is not None:
+            return node.named > 0
+        if node.kind == SINGLE_AGG:
+            return node.tally.total > 0
+        parent = self.parent_of(node)
+        return parent is not None and parent.tally.total > 0
+
+    def idle(self, node: Node) -> bool:
+        """PENDING, unheard, and left to nobody: what a CANCEL ends by itself."""
+        return node.untouched and not self.collects(node)
+
+    def gather(self, node: Node, ids: Sequence[str]) -> None:
+        """An aggregator names what it collects; the tasks must be loaded as far as they exist."""
+        trace = self.traces[node.tree]
+        trace.collecting += 1
+        node.named, node.gathered = len(ids), Tally()
+        for id in ids:
+            self.collections.append((node.tree, id, node.key))
+            known = self.by_id.get((node.tree, id))
+            if known is not None and known.seen is not None:
+                _gather(node.gathered, None, known)
+
     # -- changing
 
     def make(self, trace: TraceWork, id: str, kind: int) -> Node:
@@ -251,6 +296,43 @@ class Work:
         node.texts = {"output_ref": "", "error_code": error_code, "error_msg": error_msg}
         self.dirty.add(node.key)
 
+    def time_out(self, node: Node) -> None:
+        """The tower ends an attempt FAILED: an event of origin ``tower``."""
+        said = "No ending was heard within the time limit."
+        node.timed_out = (node.own.attempt, self.now_ms)
+        payload = {"error_code": "TIMEOUT", "error_msg": said, "attempt": node.own.attempt}
+        self.log(
+            self.traces[node.tree],
+            node,
+            event_id=str(ULID()),
+            kind=REPORTED_FAILED,
+            ms=self.now_ms,
+            origin=Origin.TOWER,
+            payload=orjson.dumps(payload).decode(),
+        )
+        node.texts = {"output_ref": "", "error_code": "TIMEOUT", "error_msg": said}
+        self.dirty.add(node.key)
+
+    def wind(self, node: Node) -> None:
+        """Heard time runs from the receipt of an attempt's first report, and stands still while it holds."""
+        if node.version is None or node.own.end is not None or node.killed_ms is not None:
+            return
+        limit = rules.version(node.version).timeout_sec * 1000
+        if not limit or self.ends_by_children(node):
+            return
+        own, clock = node.own, node.clock
+        if clock is None or clock.attempt != own.attempt:
+            clock = Clock(own.attempt, 0, None)
+        elif own.paused == (clock.since is None):
+            return
+        if own.paused:
+            spent = clock.spent + (0 if clock.since is None else self.now_ms - clock.since)
+            node.clock = Clock(own.attempt, spent, None)
+            return
+        node.clock = Clock(own.attempt, clock.spent, self.now_ms)
+        due = self.now_ms + max(limit - clock.spent, 0)
+        self.deadlines.append((node.key, node.tree, Deadline.TIMEOUT, due))
+
     def give_grace(self, node: Node, *, since_ms: int) -> None:
         self.deadlines.append((node.key, node.tree, Deadline.GRACE, since_ms + self.grace_ms(node)))
 
@@ -276,6 +358,7 @@ class Work:
         queued, self.dirty = self.dirty, set()
         moved = [node for key in queued if self._stirs(node := self.nodes[key])]
         self.load_above(moved)
+        self._load_groups()
         waiting = [(-node.depth, node.key) for node in moved]
         queued = {node.key for node in moved}
         heapq.heapify(waiting)
@@ -284,6 +367,7 @@ class Work:
             queued.discard(key)
             node = self.nodes[key]
             self._evaluate(node)
+            self._queue_groups(node, queued, waiting)
             if node.parent is None:
                 continue
             now = node.contribution()
@@ -297,6 +381,49 @@ class Work:
                 heapq.heappush(waiting, (-parent.depth, parent.key))
         if self.respan:
             self._reread_spans()
+        if self._tell_collectors():
+            self.settle()
+
+    def _load_groups(self) -> None:
+        """GROUP_AGG tasks speak for their siblings: they are looked at with their parent."""
+        parents = {node.key for node in self.nodes.values() if node.group_tally.total} - self._grouped
+        if parents:
+            self._add(rows.aggregators_below(parents))
+            self._grouped |= parents
+        self._groups = {}
+        for node in self.nodes.values():
+            if node.kind == GROUP_AGG and node.parent is not None:
+                self._groups.setdefault(node.parent, []).append(node)
+
+    def _queue_groups(self, parent: Node, queued: set[int], waiting: list[tuple[int, int]]) -> None:
+        for node in self._groups.get(parent.key, ()):
+            if node.frozen is None and node.key not in queued:
+                queued.add(node.key)
+                heapq.heappush(waiting, (-node.depth, node.key))
+
+    def _tell_collectors(self) -> bool:
+        """Hand endings to the aggregators that name these tasks; whether any has to be looked at."""
+        moved = [
+            node
+            for node in self.nodes.values()
+            if node.status != node.seen and self.traces[node.tree].collecting
+        ]
+        if not moved:
+            return False
+        found = rows.collectors_of((node.tree, node.id) for node in moved)
+        found += [one for one in self.collections if self.by_id.get((one[0], one[1])) in moved]
+        self.load_keys({key for _, _, key in found})
+        self.load_above([self.nodes[key] for _, _, key in found])
+        for number, id, key in {tuple(one) for one in found}:
+            collector = self.nodes[key]
+            if collector.gathered is not None:
+                node = self.by_id[(number, id)]
+                _gather(collector.gathered, node.seen, node)
+                collector.changed = True
+                self.dirty.add(key)
+        for node in moved:
+            node.seen = node.status
+        return bool(self.dirty)
 
     def _stirs(self, node: Node) -> bool:
         """Whether a touched task has to be looked at with its ancestors at hand.
@@ -304,7 +431,7 @@ class Work:
         Most reports change no parent: those tasks are evaluated here and now,
         and no ancestor is read at all.
         """
-        if self.traces[node.tree].branches:
+        if self.traces[node.tree].branches or node.kind == GROUP_AGG or node.group_tally.total:
             return True
         self._evaluate(node)
         return node.parent is not None and node.contribution() != node.counted
@@ -378,7 +505,12 @@ class Work:
         planned = own.planned if own.planned is not None and node.killed_ms is None else node.registered_plan
         if node.planned != planned:
             node.planned, node.changed = planned, True
-        if node.killed_ms is None and node.timed_out is None and node.childless:
+        if (
+            node.killed_ms is None
+            and node.timed_out is None
+            and node.childless
+            and node.kind not in AGGREGATORS
+        ):
             # Most tasks by far: what the actor said is all there is.
             status = own.status
             progress = 100.0 if status == SUCCESS else own.progress
@@ -388,6 +520,10 @@ class Work:
         status = status_of(standing)
         if node.killed_ms is not None:
             return Outcome(status, node.started_ms, node.killed_ms, node.progress, False, node.attempt)
+        if node.kind in AGGREGATORS:
+            self._freeze_if_ready(node, standing)
+            if not own.heard and (node.frozen is not None or self.collects(node)):
+                return self._collected_outcome(node)
         started, finished = own.start, own.ended_ms
         if standing.forced is not None and node.timed_out is not None:
             finished = node.timed_out[1]
@@ -400,6 +536,52 @@ class Work:
             finished = None
         progress = 100.0 if status == SUCCESS else own.progress
         return Outcome(status, started, finished, progress, own.paused and status == RUNNING, own.attempt)
+
+    def _gathering(self, node: Node, standing: Standing) -> Gathering | None:
+        join = standing.join or DEFAULT_JOIN
+        settled = standing.own_ended or standing.under_cancel
+        if node.named is not None and node.gathered is not None:
+            known = node.gathered.total
+            closed = known >= node.named or standing.under_cancel
+            of = known if standing.under_cancel else node.named
+            return Gathering(node.gathered, of, closed, True, join)
+        if node.kind == SINGLE_AGG:
+            planned, tally, closed = node.planned, node.tally, plan_closed(standing)
+        elif (parent := self.parent_of(node)) is not None:
+            above = self._standing(parent, under_cancel=standing.under_cancel or self._covered(parent))
+            planned, tally, closed = parent.planned, parent.tally, plan_closed(above)
+            settled = settled or above.own_ended or above.under_cancel
+        else:
+            return None
+        of = tally.total if settled else max(planned, tally.total)
+        return Gathering(tally, of, closed, settled or planned > 0 or node.quiet, join)
+
+    def _freeze_if_ready(self, node: Node, standing: Standing) -> None:
+        if node.frozen is not None:
+            return
+        gathering = self._gathering(node, standing)
+        if gathering is None:
+            return
+        alone = replace(standing, kids=gathering.tally, aggregators=Tally())
+        decided = ready_verdict(gathering, alone)
+        if decided is not None:
+            tally = gathering.tally
+            node.frozen = Frozen(
+                self.traces[node.tree].before + 1, self.now_ms, decided, tally.first, tally.last
+            )
+            node.changed = True
+            self.freezing.append(node)
+        elif complete(gathering):
+            self.deadlines.append((node.key, node.tree, Deadline.QUIET, self.now_ms + QUIET_MS))
+
+    def _collected_outcome(self, node: Node) -> Outcome:
+        frozen = node.frozen
+        if frozen is None:
+            stirred = node.tally.stirred or node.group_tally.stirred
+            status = RUNNING if stirred else PENDING
+            return Outcome(status, node.tally.first if stirred else None, None, None, False, node.own.attempt)
+        progress = 100.0 if frozen.verdict == SUCCESS else None
+        return Outcome(frozen.verdict, frozen.first, frozen.last, progress, False, node.own.attempt)
 
     def _covered(self, node: Node) -> bool:
         trace = self.traces[node.tree]
@@ -452,7 +634,10 @@ class Work:
         rows.update_tasks([node.row() for node in stored if node.reshaped], shape=True)
         rows.insert_bodies(self.bodies)
         rows.insert_events(self.events)
-        rows.add_deadlines(self.deadlines)
+        rows.add_deadlines(list({(row[0], row[2]): row for row in self.deadlines}.values()))
+        rows.collect(self.collections)
+        for node in self.freezing:
+            rows.freeze(node.key, _source(node))
         for number, labels in self.labels:
             rows.add_labels(number, labels)
         self._write_traces()
@@ -482,6 +667,19 @@ class Work:
             trace.ended_ms = (trace.ended_ms or self.now_ms) if ended else None
             written.append(trace.row())
         rows.write_traces(written)
+
+
+def _source(node: Node) -> str:
+    if node.named is not None:
+        return "named"
+    return "children" if node.kind == SINGLE_AGG else "siblings"
+
+
+def _gather(tally: Tally, seen: int | None, node: Node) -> None:
+    if seen is not None:
+        tally.by_status[seen] -= 1
+    tally.by_status[node.status] += 1
+    tally.first, tally.last = _least(tally.first, node.started_ms), _most(tally.last, node.finished_ms)
 
 
 class Outcome(NamedTuple):

@@ -12,7 +12,7 @@ from ulid import ULID
 
 from instances.models import TaskBody, TaskInstance, Trace, TraceLabel
 from tests.people import signed_in_as
-from tower.definitions import edit, history, parameters
+from tower.definitions import edit, history, parameters, versions
 from tower.definitions.models import TaskDefinition
 from tower.schemas import STATUSES
 
@@ -184,7 +184,7 @@ def test_versions_say_who_changed_what():
     defined()
     edit.change("crawl", {"timeout_sec": 60, "name": "Crawler"}, by="bob")
 
-    newest, oldest = history.versions(TaskDefinition.objects.get())
+    newest, oldest = versions.newest(TaskDefinition.objects.get())
 
     assert [(c.label, c.before, c.after) for c in newest.changes] == [
         ("name", "Crawl the web", "Crawler"),

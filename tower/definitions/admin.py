@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from tower.definitions import edit, history
+from tower.definitions import edit, versions
 from tower.definitions.forms import DefinitionForm
 from tower.definitions.jsontext import pretty
 from tower.definitions.models import DefinitionVersion, TaskDefinition
@@ -36,7 +36,7 @@ class VersionInline(admin.TabularInline):  # type: ignore[type-arg]  # generic f
 
     @admin.display(description=_("changed"))
     def changed(self, version: DefinitionVersion) -> str:
-        return ", ".join(change.label for change in history.changes_of(version)) or "—"
+        return ", ".join(change.label for change in versions.changes_of(version)) or "—"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DefinitionVersion]:
         return super().get_queryset(request).select_related("definition")

@@ -1,4 +1,4 @@
-"""What runs of a definition did, and how its versions differ: for its pages. Reads only.
+"""What runs of a definition did, for its pages. Reads only.
 
 A page may look up at the runs; ``models``, ``rules``, ``edit`` and ``validation`` may not.
 """
@@ -14,9 +14,7 @@ from django.db.models import Avg, Count, F, IntegerField, Max
 from django.db.models.functions import Cast
 
 from instances.models import Trace
-from tower.definitions.edit import RULES
-from tower.definitions.jsontext import pretty
-from tower.definitions.models import DefinitionVersion, TaskDefinition
+from tower.definitions.models import TaskDefinition
 from tower.schemas import OPEN, STATUSES, TaskInstanceStatus
 
 DAY_MS = 86_400_000
@@ -24,7 +22,6 @@ DAYS = 14
 #: The height of the strip of days, in its own units.
 STRIP = 40
 RECENT = 10
-SHOWN_VERSIONS = 20
 
 FAILED = STATUSES.index(TaskInstanceStatus.FAILED)
 SUCCESS = STATUSES.index(TaskInstanceStatus.SUCCESS)
@@ -145,51 +142,3 @@ def _day(x: int, counts: dict[int, int], most: int) -> Day:
             top = round(top - height, 1)
             bars.append(Bar(kind, top, height))
     return Day(x, runs, succeeded, failed, tuple(bars))
-
-
-# -- versions
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    label: str
-    before: str
-    after: str
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    row: DefinitionVersion
-    changes: tuple[Changed, ...]
-
-
-def versions(definition: TaskDefinition) -> list[Version]:
-    """The newest versions, each with what it changed of the one before."""
-    rows = list(definition.versions.order_by("-number")[: SHOWN_VERSIONS + 1])
-    pairs = zip(rows, [*rows[1:], None], strict=True)
-    return [Version(row, _changes(before, row)) for row, before in pairs][:SHOWN_VERSIONS]
-
-
-def _changes(before: DefinitionVersion | None, after: DefinitionVersion) -> tuple[Changed, ...]:
-    if before is None:
-        return ()
-    pairs = ((name, _text(getattr(before, name)), _text(getattr(after, name))) for name in RULES)
-    return tuple(
-        Changed(str(DefinitionVersion._meta.get_field(name).verbose_name), one, other)  # type: ignore[union-attr]
-        for name, one, other in pairs
-        if one != other
-    )
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "—"
-    return value if isinstance(value, str) else pretty(value)
-
-
-def changes_of(version: DefinitionVersion) -> tuple[Changed, ...]:
-    """What one version changed of the one before it."""
-    before = DefinitionVersion.objects.filter(
-        definition=version.definition_id, number=version.number - 1
-    ).first()
-    return _changes(before, version)

@@ -17,7 +17,7 @@ from instances import ingest
 from tower import paging
 from tower.access.pages import page
 from tower.access.roles import role_at_least
-from tower.definitions import history, words
+from tower.definitions import history, versions, words
 from tower.definitions import start as starting
 from tower.definitions.models import TaskDefinition
 from tower.definitions.start import FORM, JSON, StartForm
@@ -149,7 +149,7 @@ def _shown(
             "parameters": words.parameters(found.params_schema),
             "defaults_text": words.as_text(found.default_params),
             "schema_text": words.as_text(found.params_schema),
-            "versions": history.versions(found),
+            "versions": versions.newest(found),
             "runs": history.recent(found),
             "fortnight": history.fortnight(found),
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 from typing import Any
 
@@ -73,6 +74,10 @@ def histories(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[dict[str, Any
         if draw(st.booleans()):
             one["actor_type"] = draw(st.sampled_from(["AGENT", "EXECUTION", "GROUP_AGG"]))
         reports.append(one)
+    heard = {one["task_id"] for one in reports}
+    for body in registrations:
+        if body["actor_type"] == "GROUP_AGG" and body["id"] not in heard:
+            body["actor_type"] = "EXECUTION"  # what a silent aggregator froze depends on the order
     return registrations, reports
 
 

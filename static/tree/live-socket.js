@@ -4,7 +4,7 @@
  * Knows frames and sequences, nothing of trees.
  *
  * @typedef {"live" | "late" | "off"} Liveness
- * @typedef {{hello: (frame: any) => void, delta: (frame: any) => void, reset: () => void, seq: () => number,
+ * @typedef {{hello: (frame: any, asked: boolean) => void, delta: (frame: any) => void, reset: () => void, seq: () => number, epoch: () => string,
  *   state: (state: Liveness, why: string) => void, heard: (serverMs: number | undefined, frame: any) => void,
  *   poll: () => Promise<boolean>}} Ears
  */
@@ -16,6 +16,7 @@ const SHORTEST_WAIT_MS = 500, LONGEST_WAIT_MS = 30_000;
 /** So many sockets that did not open in a row: ask by HTTP meanwhile. */
 const FAILURES_BEFORE_POLLING = 2;
 const POLL_MS = 2000;
+const FRAMES_AN_ACK = 4;
 const STOP = new Map([[4401, "signed_out"], [4403, "not_allowed"], [4404, "gone"]]);
 
 export class LiveSocket {
@@ -30,7 +31,7 @@ export class LiveSocket {
     this.wait = SHORTEST_WAIT_MS;
     this.atRest = false;
     this.stopped = false;
-    this.unacknowledged = false;
+    this.unacknowledged = 0;
     this.subscribed = false;
     /** @type {ReturnType<typeof setTimeout> | undefined} */ this.again = undefined;
     setInterval(() => this.#eachSecond(), 1000);
@@ -56,7 +57,8 @@ export class LiveSocket {
     this.heardAt = performance.now();
     socket.onopen = () => {
       const since = this.ears.seq();
-      this.send({ v: 1, op: "sub", trace: this.trace, since: since < 0 ? null : since });
+      this.asked = since >= 0;
+      this.send({ v: 1, op: "sub", trace: this.trace, since: since < 0 ? null : since, epoch: this.ears.epoch() || null });
     };
     socket.onmessage = (event) => this.socket === socket && this.#hear(event.data);
     socket.onclose = (event) => this.socket === socket && this.#closed(event.code);
@@ -84,23 +86,26 @@ export class LiveSocket {
       this.wait = SHORTEST_WAIT_MS;
       clearInterval(this.polling);
       this.polling = undefined;
-      this.ears.hello(frame);
+      this.atRest = frame.ended === true;
+      this.ears.hello(frame, this.asked === true);
     } else if (frame.op === "d") {
       this.atRest = false;
-      this.unacknowledged = true;
       this.ears.delta(frame);
+      if (++this.unacknowledged >= FRAMES_AN_ACK) this.#acknowledge();
     } else if (frame.op === "reset") this.ears.reset();
     else if (frame.op === "beat" || frame.op === "end") {
       if (frame.op === "end") this.atRest = true;
-      this.ears.delta({ op: frame.op, seq: frame.seq });
+      this.ears.delta(frame);
     }
   }
 
+  #acknowledge() {
+    this.unacknowledged = 0;
+    this.send({ v: 1, op: "ack", seq: this.ears.seq() });
+  }
+
   #eachSecond() {
-    if (this.unacknowledged) {
-      this.unacknowledged = false;
-      this.send({ v: 1, op: "ack", seq: this.ears.seq() });
-    }
+    if (this.unacknowledged) this.#acknowledge();
     if (this.socket && performance.now() - this.heardAt > (this.atRest ? SILENCE_AT_REST_MS : SILENCE_MS)) this.#lost("silence");
   }
 
@@ -108,6 +113,7 @@ export class LiveSocket {
   #lost(why) {
     const socket = this.socket;
     this.socket = null;
+    this.subscribed = false;
     socket?.close();
     if (this.stopped) return;
     this.ears.state("late", why);
@@ -120,6 +126,7 @@ export class LiveSocket {
     const why = STOP.get(code);
     if (why) return this.#stop(why);
     if (!this.subscribed) this.failures++;
+    this.subscribed = false;
     this.ears.state("late", "closed");
     this.#later();
   }

@@ -36,8 +36,9 @@ const controls = new Controls(page, store);
 const pane = new DetailPane(page, store, { select, close: () => { close(); rows.focus(rows.current); } });
 const search = /** @type {HTMLInputElement} */ (part("[data-search]"));
 /** @type {any[]} */ let buffered = [];
-/** @type {string | null} */ let epoch = null;
-let t0 = 0, control = -1, loaded = false, loading = false, following = false;
+/** What the line said last: of which epoch it speaks, and how far the tower is. */
+let promised = { epoch: "", seq: -1 };
+let epoch = "", t0 = 0, control = -1, loaded = false, loading = false, following = false, mode = "live";
 let state = "off", lateSince = 0, spoken = { ended: 0, failed: 0, at: 0 };
 
 page.classList.add("scripted");
@@ -46,12 +47,16 @@ order.chosen = keptFolds();
 // -- what arrives
 
 const socket = new LiveSocket(page.dataset.socket ?? "", trace, {
-  seq: () => (loaded ? store.seq : -1),
-  hello: (frame) => {
-    if (!loaded || (epoch !== null && frame.epoch !== epoch)) return load();
-    if (frame.intents) takeIntents(frame.intents, frame.control);
-    if (frame.seq > store.seq) socket.since(store.seq);
-    else settle();
+  seq: () => (loaded && !loading ? store.seq : -1),
+  epoch: () => epoch,
+  hello: (frame, asked) => {
+    promised = { epoch: frame.epoch, seq: frame.seq };
+    mode = frame.mode ?? "live";
+    if (loading) return;
+    if (!loaded) return load();
+    if (frame.epoch === epoch) takeIntents(frame.intents, frame.control);
+    // What was missed follows by itself where the greeting said how far this page is.
+    if (!asked || frame.seq <= store.seq) reconcile();
   },
   delta: (frame) => (loaded && !loading ? take(frame) : frame.op === "d" && buffered.push(frame)),
   reset: () => load(),
@@ -59,6 +64,16 @@ const socket = new LiveSocket(page.dataset.socket ?? "", trace, {
   state: (next, why) => tell(next, why),
   poll,
 });
+// Not after the line is up: what is missing between the two is asked for by its sequence.
+load();
+
+/** Both are here, the snapshot and the line: is anything missing between them? */
+function reconcile() {
+  if (!socket.subscribed) return;
+  if (promised.epoch !== epoch) return load();
+  if (promised.seq > store.seq) socket.since(store.seq);
+  else settle();
+}
 
 /** A fresh snapshot; deltas that come meanwhile wait. */
 async function load() {
@@ -79,8 +94,8 @@ async function load() {
     loading = false;
     const waiting = buffered;
     buffered = [];
-    settle();
-    for (const frame of waiting) take(frame);
+    for (const frame of waiting) if (frame.from <= store.seq) take(frame);
+    reconcile();
     fetchControls();
   } catch {
     loading = false;
@@ -115,8 +130,9 @@ function first(selected) {
 
 /** One frame of the line, in order or not. @param {any} frame */
 function take(frame) {
+  if (frame.mode) mode = frame.mode;
   if (frame.op !== "d") {
-    if (frame.seq > store.seq) socket.since(store.seq), tell("late", "catching_up");
+    if (frame.seq > store.seq || frame.control > control) socket.since(store.seq), tell("late", "catching_up");
     else settle();
     return;
   }
@@ -139,7 +155,7 @@ function apply(changes, seq) {
 
 /** @param {import("./store.js").Intent[]} intents @param {number} [number] */
 function takeIntents(intents, number) {
-  if (number !== undefined && number < control) return; // an older frame, overtaken
+  if (number !== undefined && number <= control) return; // known, or overtaken by a newer one
   control = number ?? control;
   store.setIntents(intents);
   fetchControls();
@@ -148,7 +164,7 @@ function takeIntents(intents, number) {
 
 /** Nothing is known to be missing. */
 function settle() {
-  if (loaded && !loading) tell("live", "");
+  if (loaded && !loading && socket.subscribed) tell("live", "");
 }
 
 /** Without a socket: what changed, by HTTP. True where the tower answers. */
@@ -271,7 +287,8 @@ function tell(next, why) {
   if (next === "live") {
     part("[data-veil]")?.remove();
     const rest = store.stillOpen(-1) === 0 && Number.isFinite(store.to);
-    badge(rest && why !== "polling" ? "rest" : "live", why === "polling" ? say("polling") : rest ? when(store.to) : "");
+    const polling = why === "polling" || mode === "poll";
+    badge(rest && !polling ? "rest" : "live", polling ? say("polling") : rest ? when(store.to) : "");
   } else badge(next, "");
   if (next === "off") toastOnce(why);
 }

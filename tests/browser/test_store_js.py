@@ -1,0 +1,290 @@
+"""``static/tree/{store,order,wire}.js`` in a page without a server: rows in, sums and order out."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+STATIC = Path(__file__).resolve().parents[2] / "static"
+PENDING, RUNNING, SUCCESS, FAILED = range(4)
+AGENT, GROUP_AGG, _, EXECUTION = range(4)
+UNATTACHED = 4
+
+#: What a page can tell of a store, so that two can be compared.
+SHOWN = """
+  const shown = (store, order) => ({
+    seq: store.seq, totals: [...store.totals], rest: store.plannedRest, tops: store.tops, root: store.root,
+    tasks: Array.from({length: store.size}, (_, n) => store.known[n] ? {
+      id: store.ids[n], name: store.names[n], parent: store.parent[n], status: store.status[n],
+      below: [...store.below(n)], rest: store.rest[n], acting: store.acting[n], holding: store.holding[n],
+      kids: store.kids[n], open: store.stillOpen(n),
+      children: (() => { const all = []; for (let c = store.first[n]; c >= 0; c = store.next[c]) all.push(c); return all; })(),
+    } : null),
+  });
+"""
+
+
+@pytest.fixture(scope="module")
+def modules(chromium):
+    """An empty page that has the modules, as ``store``, ``order`` and ``wire``."""
+
+    def serve(route):
+        path = STATIC / route.request.url.split("tower.test/")[1]
+        if path.suffix == ".js":
+            route.fulfill(body=path.read_text(), content_type="text/javascript")
+        else:
+            route.fulfill(body="<!doctype html><title>empty</title>", content_type="text/html")
+
+    page = chromium.new_page()
+    page.route("http://tower.test/**", serve)
+    page.goto("http://tower.test/")
+    page.evaluate(
+        "async () => { window.m = {...await import('/tree/store.js'), ...await import('/tree/order.js'),"
+        " ...await import('/tree/wire.js')}; }"
+    )
+    yield page
+    page.close()
+
+
+def row(n, parent=-1, status=PENDING, **more):
+    return {
+        "n": n, "id": f"t{n}", "parent": parent, "name": more.pop("name", f"task {n}"), "kind": EXECUTION,
+        "status": status, "progress": None, "start": None, "end": None, "attempt": 1, "split": 0,
+        "over": 0 if parent >= 0 or n == 0 else UNATTACHED,
+    } | more  # fmt: skip
+
+
+class Model:
+    """A tree that grows by chance; says what changed as the wire would."""
+
+    def __init__(self, seed):
+        self.chance = random.Random(seed)
+        self.rows = [row(0, split=3)]
+        self.seq = 1
+
+    def above(self, n):
+        while n >= 0:
+            yield n
+            n = self.rows[n]["parent"]
+
+    def step(self):
+        """One batch: {rows, seq}."""
+        self.seq += 1
+        touched = {}
+        for _ in range(self.chance.randrange(1, 9)):
+            self.chance.choice([self.grow, self.grow, self.report, self.report, self.move])(touched)
+        return {"rows": [dict(self.rows[n]) for n in touched], "seq": self.seq}
+
+    def grow(self, touched):
+        n = len(self.rows)
+        parent = self.chance.choice([-1, *range(n), *range(n)])
+        kind = self.chance.choice([AGENT, GROUP_AGG, EXECUTION, EXECUTION])
+        self.rows.append(row(n, parent, kind=kind, split=self.chance.choice([0, 0, 2, 5])))
+        touched[n] = None
+
+    def report(self, touched):
+        n = self.chance.randrange(len(self.rows))
+        status = self.chance.randrange(6)
+        start = None if status == PENDING else self.chance.choice([None, 1000 + self.chance.randrange(500)])
+        self.rows[n] |= {"status": status, "start": start, "end": 2000 if status > RUNNING else None}
+        self.rows[n]["over"] = self.rows[n]["over"] & ~1 | (status == RUNNING and self.chance.randrange(2))
+        touched[n] = None
+
+    def move(self, touched):
+        if len(self.rows) < 3:
+            return
+        n = self.chance.randrange(1, len(self.rows))
+        to = self.chance.randrange(len(self.rows))
+        if n not in self.above(to):
+            self.rows[n] |= {"parent": to, "over": self.rows[n]["over"] & ~UNATTACHED}
+            touched[n] = None
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_an_old_snapshot_with_its_deltas_is_a_fresh_snapshot(modules, seed):
+    model = Model(seed)
+    for _ in range(4):
+        model.step()
+    old = [dict(r) for r in model.rows]
+    since = model.seq
+    steps = [model.step() for _ in range(25)]
+
+    old_and_deltas, fresh = modules.evaluate(
+        f"""([old, since, steps, rows, seq]) => {{ {SHOWN}
+          const grown = new m.Store(), fresh = new m.Store();
+          grown.load(old, [], since);
+          for (const step of steps) grown.apply(step.rows, step.seq);
+          fresh.load(rows, [], seq);
+          return [shown(grown), shown(fresh)];
+        }}""",
+        [old, since, steps, model.rows, model.seq],
+    )
+
+    assert old_and_deltas == fresh
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_repeated_delta_changes_nothing(modules, seed):
+    model = Model(seed)
+    steps = [model.step() for _ in range(12)]
+
+    once, twice = modules.evaluate(
+        f"""([steps]) => {{ {SHOWN}
+          const stores = [1, 2].map((times) => {{
+            const store = new m.Store();
+            for (const step of steps) for (let k = 0; k < times; k++) store.apply(step.rows, step.seq);
+            return store;
+          }});
+          return stores.map((store) => shown(store));
+        }}""",
+        [[{"rows": [row(0, split=3)], "seq": 1}, *steps]],
+    )
+
+    assert once == twice
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_roll_ups_count_what_is_below(modules, seed):
+    model = Model(seed)
+    for _ in range(30):
+        model.step()
+
+    shown = modules.evaluate(
+        f"([rows]) => {{ {SHOWN} const s = new m.Store(); s.load(rows, [], 1); return shown(s); }}", [model.rows]
+    )
+
+    for n, task in enumerate(shown["tasks"]):
+        inside = [r for r in model.rows if n in list(model.above(r["n"]))]
+        below = [r for r in inside if r["n"] != n]
+        assert task["below"] == [sum(r["status"] == s for r in below) for s in range(6)]
+        acting = [r for r in inside if r["status"] == RUNNING and r["start"] is not None]
+        assert task["acting"] == len(acting)
+        assert task["holding"] == sum(r["over"] & 1 for r in acting)
+        kids = {r["n"]: sum(c["parent"] == r["n"] and c["kind"] != GROUP_AGG for c in model.rows) for r in inside}
+        assert task["rest"] == sum(max(0, r["split"] - kids[r["n"]]) for r in inside if r["status"] <= RUNNING)
+
+
+def test_two_tasks_may_change_places_in_one_delta(modules):
+    before = [row(0), row(1, 0), row(2, 1), row(3, 2)]
+    after = [row(2, 0), row(1, 2)]
+
+    parents = modules.evaluate(
+        """([before, after]) => { const s = new m.Store(); s.load(before, [], 1); s.apply(after, 2);
+          return Array.from(s.parent.subarray(0, s.size)); }""",
+        [before, after],
+    )
+
+    assert parents == [-1, 2, 0, 2]
+
+
+def visible(page, rows, script):
+    """The ids in their order with their levels, after ``script`` did something to ``s`` and ``o``."""
+    return page.evaluate(
+        f"""async ([rows]) => {{
+          const s = new m.Store(), o = new m.Order(s);
+          s.load(rows, [], 1); o.reset();
+          const say = await (async () => {{ {script} }})();
+          o.rebuild();
+          return {{said: say ?? null, rows: Array.from(o.rows.subarray(0, o.length), (n, at) => [n, o.level[at], o.posinset[at], o.setsize(n)])}};
+        }}""",
+        [rows],
+    )
+
+
+#: 0 (1 (3 4 (6)) 2 (5)) and 7, which hangs nowhere.
+TREE = [row(0), row(1, 0), row(2, 0), row(3, 1), row(4, 1), row(5, 2), row(6, 4), row(7)]
+
+
+def test_a_small_tree_is_open_in_pre_order_and_loose_tasks_come_last(modules):
+    found = visible(modules, TREE, "")
+
+    assert found["rows"] == [
+        [0, 1, 1, 1], [1, 2, 1, 2], [3, 3, 1, 2], [4, 3, 2, 2], [6, 4, 1, 1], [2, 2, 2, 2], [5, 3, 1, 1], [7, 2, 1, 1],
+    ]  # fmt: skip
+
+
+def test_a_fold_hides_what_is_below_and_a_new_child_of_an_open_task_is_a_row(modules):
+    found = visible(modules, TREE, "o.set(1, false); o.reshaped(s.apply([m_row, m_other], 2));".replace(
+        "m_row", str(row(8, 2)).replace("None", "null")).replace("m_other", str(row(9, 1)).replace("None", "null")))
+
+    assert [n for n, *_ in found["rows"]] == [0, 1, 2, 5, 8, 7]
+
+
+def test_the_root_opens_by_itself_however_large_the_tree(modules):
+    many = [row(0), *(row(n, 0 if n < 300 else 1) for n in range(1, 400))]
+
+    found = visible(modules, many, "")
+
+    assert len(found["rows"]) == 300
+    assert all(level <= 2 for _, level, *_ in found["rows"])
+
+
+def test_folding_to_a_level_keeps_what_is_above_it(modules):
+    found = visible(modules, TREE, "o.foldTo(2)")
+
+    assert [n for n, *_ in found["rows"]] == [0, 1, 2, 7]
+
+
+def test_a_filter_keeps_matches_and_all_above_them(modules):
+    found = visible(modules, TREE, "o.filter('TASK 6', null); o.rebuild(); return [o.found, o.matches(6), o.matches(4)];")
+
+    assert [n for n, *_ in found["rows"]] == [0, 1, 4, 6]
+    assert found["said"] == [1, True, False]
+
+
+def test_the_next_failure_is_found_through_folds_both_ways_and_round(modules):
+    failed = [dict(r, status=FAILED if r["n"] in (3, 6, 5) else PENDING) for r in TREE]
+
+    found = visible(
+        modules,
+        failed,
+        """o.set(0, false);
+        const walk = (way) => { let at = -1; return [1, 2, 3, 4].map(() => (at = o.nextFailure(at, way))); };
+        return {on: walk(1), back: walk(-1), numbers: [3, 6, 5].map((n) => o.failureNumber(n))};""",
+    )
+
+    assert found["said"]["on"] == [3, 6, 5, 3]
+    assert found["said"]["back"] == [5, 6, 3, 5]
+    assert found["said"]["numbers"] == [1, 2, 3]
+
+
+def test_a_failed_task_comes_before_the_failures_below_it(modules):
+    failed = [dict(r, status=FAILED if r["n"] in (1, 6) else PENDING) for r in TREE]
+
+    found = visible(modules, failed, "return [o.nextFailure(6, -1), o.nextFailure(1, 1), o.failureNumber(6)];")
+
+    assert found["said"] == [1, 6, 2]
+
+
+def test_a_chain_of_a_thousand_is_walked_without_recursion(modules):
+    chain = [row(n, n - 1) for n in range(1000)]
+
+    found = visible(modules, chain, "o.setBelow(0, true);")
+
+    assert found["rows"][-1] == [999, 1000, 1, 1]
+
+
+def test_the_strongest_command_on_the_way_down_is_in_force(modules):
+    asked = modules.evaluate(
+        """([rows]) => { const s = new m.Store(); s.load(rows, [[1, 1, 1], [4, 2, 2]], 1);
+          const before = [0, 1, 3, 4, 6, 2].map((n) => s.asked(n));
+          s.setIntents([[-1, 1, 3], [1, 0, 4]]);
+          return [before, [0, 1, 7].map((n) => s.asked(n)), s.askedAt(6, 1)]; }""",
+        [TREE],
+    )
+
+    assert asked == [[0, 1, 1, 2, 2, 0], [1, 1, 1], -1]
+
+
+def test_the_wire_names_columns_by_bits_and_times_from_the_start(modules):
+    rows = modules.evaluate(
+        """() => {
+          const new_ = [4, "t4", 0, 3, 0, 1, 40, 5, null, 2, 0, 0, 1, -1];
+          return m.rowsOfDelta({new: [new_], up: [[2, (1 << 4) | (1 << 7) | (1 << 20), 2, 9, "later"]], names: ["fetch"]}, 1000);
+        }"""
+    )
+
+    assert rows[0]["name"] == "fetch" and rows[0]["start"] == 1005 and rows[0]["end"] is None and rows[0]["over"] == 1
+    assert rows[1] == {"n": 2, "status": 2, "end": 1009}

@@ -124,7 +124,7 @@ class Run:
         """A task that splits: its own part, its children stage by stage, then its ending."""
         work = actor.work
         if not work.silent:
-            await self._say(actor, STARTED, worker=actor.name, split_count=len(work.children))
+            await self._say(actor, STARTED, worker=actor.name, split_count=work.planned)
             await self._spend(actor, work.seconds, says=work.says, share=0.1)
         ids = await self._split(actor)
         ended: list[str] = []
@@ -287,7 +287,7 @@ class Run:
             "input_params": work.params,
         }
         if work.silent:
-            body["split_count"] = len(work.children)
+            body["split_count"] = work.planned
         return body
 
     async def _skip_rest(self, actor: Actor, ids: Sequence[str], begun: int) -> None:

@@ -50,6 +50,11 @@ class Work:
         return tuple(child for stage in self.stages for child in stage)
 
     @property
+    def planned(self) -> int:
+        """What to declare as ``split_count``: aggregators are no part of a plan."""
+        return sum(child.kind is not ActorType.GROUP_AGG for child in self.children)
+
+    @property
     def below(self) -> int:
         return sum(1 for _ in self) - 1
 

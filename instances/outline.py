@@ -128,8 +128,30 @@ HEADROOM = 1.1
 #: Round times for the axis, in milliseconds (static/tree/waterfall.js has the same).
 STEPS = tuple(
     1000 * s
-    for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 28_800, 86_400, 604_800,
-              2_592_000, 7_776_000, 31_536_000, 315_360_000)
+    for s in (
+        1,
+        2,
+        5,
+        10,
+        15,
+        30,
+        60,
+        120,
+        300,
+        600,
+        900,
+        1800,
+        3600,
+        7200,
+        14_400,
+        28_800,
+        86_400,
+        604_800,
+        2_592_000,
+        7_776_000,
+        31_536_000,
+        315_360_000,
+    )
 )
 
 
@@ -205,7 +227,14 @@ class Outline:
     """The rows of one trace that are open, from the place ``start`` on."""
 
     def __init__(
-        self, trace: Trace, *, now_ms: int, node: str = "", status: int | None = None, q: str = "", start: int = 0
+        self,
+        trace: Trace,
+        *,
+        now_ms: int,
+        node: str = "",
+        status: int | None = None,
+        q: str = "",
+        start: int = 0,
     ) -> None:
         self.trace = trace
         self.now_ms = now_ms
@@ -228,9 +257,7 @@ class Outline:
     @property
     def totals(self) -> Counter[int]:
         t = self.trace
-        return Counter(
-            dict(enumerate((t.pending, t.running, t.success, t.failed, t.cancelled, t.skipped)))
-        )
+        return Counter(dict(enumerate((t.pending, t.running, t.success, t.failed, t.cancelled, t.skipped))))
 
     def _rows(self, **where: Any) -> Any:
         low = self.trace.number << 32
@@ -421,7 +448,9 @@ class Outline:
     def _bar(self, task: Task) -> tuple[str, str, int | None]:
         if task.started_ms is None:
             return "0%", "0%", None
-        end = self.now_ms if task.finished_ms is None and task.is_open else task.finished_ms or task.started_ms
+        end = (
+            self.now_ms if task.finished_ms is None and task.is_open else task.finished_ms or task.started_ms
+        )
         spent = max(0, end - task.started_ms)
         gap, width = self.scale.share(task.started_ms - self.scale.start), self.scale.share(spent)
         return f"{gap:.2f}%", f"{min(width, 100 - gap):.2f}%", spent

@@ -52,7 +52,9 @@ def outline_of(request: HttpRequest, run: Trace) -> Outline:
         run,
         now_ms=time.time_ns() // 1_000_000,
         node=ask.get("node", "")[:64].replace("\0", ""),
-        status=STATUSES.index(TaskInstanceStatus(status)) if status in TaskInstanceStatus.__members__ else None,
+        status=STATUSES.index(TaskInstanceStatus(status))
+        if status in TaskInstanceStatus.__members__
+        else None,
         q=ask.get("q", "")[:200].replace("\0", ""),
         start=min(int(start), 1_000_000) if start.isascii() and start.isdigit() and len(start) < 8 else 0,
     )
@@ -199,7 +201,9 @@ NO_DETAIL: dict[str, Any] = dict.fromkeys(
         "error_code", "error_msg", "parameters",
     )
 ) | {"id": "", "status": "PENDING", "labels": {}, "path": [], "notes": [], "events": [], "accepts": []}  # fmt: skip
-NO_EVENT: dict[str, Any] = dict.fromkeys(("kind", "status", "verdict", "verdict_word", "what", "origin", "text", "received_ms"))
+NO_EVENT: dict[str, Any] = dict.fromkeys(
+    ("kind", "status", "verdict", "verdict_word", "what", "origin", "text", "received_ms")
+)
 
 
 def asked_tag(outline: Outline, task: Task) -> str:
@@ -225,7 +229,9 @@ def notes(outline: Outline, task: Task) -> Iterator[str]:
     if asked != RUN and outline.still_open(task) and (here is None or here.action != asked):
         place = next((t for t in reversed(outline.above(task)) if held(outline, t, asked)), None)
         name = outline.title(place) if place else _("the whole run")
-        yield (_("Cancelled by what was asked of %s.") if asked == CANCEL else _("Held by the pause of %s.")) % name
+        yield (
+            _("Cancelled by what was asked of %s.") if asked == CANCEL else _("Held by the pause of %s.")
+        ) % name
     if task.differs:
         yield _("Its actor reported %(reported)s; the tower shows %(status)s.") % {
             "reported": str(WORDS[STATUSES[task.reported_status or 0]]).lower(),
@@ -279,8 +285,9 @@ def event_line(event: Event) -> dict[str, Any]:
         "what": kind.value,
         "origin": _("by the tower") if event.origin == Origin.TOWER else "",
         "text": " · ".join(
-            str(payload[key]) for key in ("message", "error_code", "error_msg", "output_ref") if payload.get(key)
+            str(payload[key])
+            for key in ("message", "error_code", "error_msg", "output_ref")
+            if payload.get(key)
         ),
         "received_ms": event.received_ms,
     }
-

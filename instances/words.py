@@ -94,8 +94,12 @@ def said() -> dict[str, str]:
         "ask_title_below": _("Cancel {name} and everything below it?"),
         "ask_title_run": _("Cancel the whole run?"),
         "ask_lead": _("This can't be taken back. Finished tasks keep their results."),
-        "ask_running_1": _("running task is asked to stop; if it stays silent, the tower ends it after its grace"),
-        "ask_running_n": _("running tasks are asked to stop; those that stay silent are ended by the tower after their grace"),
+        "ask_running_1": _(
+            "running task is asked to stop; if it stays silent, the tower ends it after its grace"
+        ),
+        "ask_running_n": _(
+            "running tasks are asked to stop; those that stay silent are ended by the tower after their grace"
+        ),
         "ask_pending_1": _("pending task ends at once"),
         "ask_pending_n": _("pending tasks end at once"),
         "ask_planned_1": _("planned task is never started"),

@@ -129,11 +129,13 @@ class Work:
     def lock(self, trace_ids: Iterable[str]) -> list[str]:
         """Lock the traces in order of number; the ids that do not exist yet."""
         wanted = set(trace_ids)
+        rows.by_index()
         for row in rows.lock_traces(wanted):
             self._take(TraceWork.of(row))
         return sorted(wanted - self.by_trace_id.keys())
 
     def lock_number(self, number: int) -> TraceWork | None:
+        rows.by_index()
         for row in rows.lock_numbers([number]):
             self._take(TraceWork.of(row))
         return self.traces.get(number)

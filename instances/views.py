@@ -195,12 +195,12 @@ def detail(outline: Outline) -> dict[str, Any] | None:
 
 #: The pane before a task is chosen; its script fills the same places.
 NO_DETAIL: dict[str, Any] = dict.fromkeys(
-    (
-        "name", "actor_type", "job_id", "version", "holds", "reported_status", "asked_tag", "attempt", "progress",
-        "started_ms", "finished_ms", "spent_ms", "children", "message", "worker", "output_ref", "output_href",
-        "error_code", "error_msg", "parameters",
-    )
-) | {"id": "", "status": "PENDING", "labels": {}, "path": [], "notes": [], "events": [], "accepts": []}  # fmt: skip
+    [
+        *("name", "actor_type", "job_id", "version", "holds", "reported_status", "asked_tag", "attempt"),
+        *("progress", "started_ms", "finished_ms", "spent_ms", "children", "message", "worker"),
+        *("output_ref", "output_href", "error_code", "error_msg", "parameters"),
+    ]
+) | {"id": "", "status": "PENDING", "labels": {}, "path": [], "notes": [], "events": [], "accepts": []}
 NO_EVENT: dict[str, Any] = dict.fromkeys(
     ("kind", "status", "verdict", "verdict_word", "what", "origin", "text", "received_ms")
 )

@@ -192,7 +192,7 @@ def test_pages_of_rows_lead_through_a_long_list(operator):
 
     assert len(ids(first)) == outline.PAGE
     assert ids(second) == [f"x{n}" for n in range(outline.PAGE - 1, outline.PAGE + 10)]
-    assert f"from={outline.PAGE}\">More rows" in first and "More rows" not in second
+    assert f'from={outline.PAGE}">More rows' in first and "More rows" not in second
 
 
 def test_a_tree_too_large_to_be_read_whole_shows_the_same_rows(operator, monkeypatch):
@@ -235,7 +235,16 @@ def test_rows_are_found_by_name_id_and_status_with_all_above_them(operator):
 
 
 @pytest.mark.parametrize(
-    "query", [{"status": "NO"}, {"from": "-1"}, {"from": "9" * 40}, {"from": "²"}, {"node": "\0"}, {"q": "%_\0"}, {"tab": "x"}]
+    "query",
+    [
+        {"status": "NO"},
+        {"from": "-1"},
+        {"from": "9" * 40},
+        {"from": "²"},
+        {"node": "\0"},
+        {"q": "%_\0"},
+        {"tab": "x"},
+    ],
 )
 def test_a_strange_address_shows_the_page_all_the_same(operator, query):
     assert operator.get(f"/traces/{a_tree('root').id}/", query).status_code == 200
@@ -249,7 +258,14 @@ def test_the_chosen_task_shows_what_is_known_of_it(operator):
 
     html = page(operator, tree, node="a", tab="error")
 
-    for text in ("&quot;target&quot;: &quot;Tesla&quot;", "research", "half way", "pool-2", "HTTP_429", "slow down"):
+    for text in (
+        "&quot;target&quot;: &quot;Tesla&quot;",
+        "research",
+        "half way",
+        "pool-2",
+        "HTTP_429",
+        "slow down",
+    ):
         assert text in html
     assert "Its actor reported success; the tower shows failed." in html
     (tab,) = Elements(html).of(data_tab="error")
@@ -306,7 +322,9 @@ def test_icons_of_rows_are_those_of_the_sprite():
 
 
 def test_page_and_scripts_agree_on_their_numbers():
-    order, rows_js, waterfall = ((STATIC / f"tree/{name}.js").read_text() for name in ("order", "rows", "waterfall"))
+    order, rows_js, waterfall = (
+        (STATIC / f"tree/{name}.js").read_text() for name in ("order", "rows", "waterfall")
+    )
 
     assert f"SMALL = {outline.SMALL};" in order
     assert f"INDENT = {outline.INDENT}, DEEPEST = {outline.DEEPEST};" in rows_js

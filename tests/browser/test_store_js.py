@@ -20,9 +20,14 @@ SHOWN = """
       id: store.ids[n], name: store.names[n], parent: store.parent[n], status: store.status[n],
       below: [...store.below(n)], rest: store.rest[n], acting: store.acting[n], holding: store.holding[n],
       kids: store.kids[n], open: store.stillOpen(n),
-      children: (() => { const all = []; for (let c = store.first[n]; c >= 0; c = store.next[c]) all.push(c); return all; })(),
+      children: children(store, n),
     } : null),
   });
+  const children = (store, n) => {
+    const all = [];
+    for (let c = store.first[n]; c >= 0; c = store.next[c]) all.push(c);
+    return all;
+  };
 """
 
 
@@ -152,7 +157,8 @@ def test_roll_ups_count_what_is_below(modules, seed):
         model.step()
 
     shown = modules.evaluate(
-        f"([rows]) => {{ {SHOWN} const s = new m.Store(); s.load(rows, [], 1); return shown(s); }}", [model.rows]
+        f"([rows]) => {{ {SHOWN} const s = new m.Store(); s.load(rows, [], 1); return shown(s); }}",
+        [model.rows],
     )
 
     for n, task in enumerate(shown["tasks"]):
@@ -162,8 +168,12 @@ def test_roll_ups_count_what_is_below(modules, seed):
         acting = [r for r in inside if r["status"] == RUNNING and r["start"] is not None]
         assert task["acting"] == len(acting)
         assert task["holding"] == sum(r["over"] & 1 for r in acting)
-        kids = {r["n"]: sum(c["parent"] == r["n"] and c["kind"] != GROUP_AGG for c in model.rows) for r in inside}
-        assert task["rest"] == sum(max(0, r["split"] - kids[r["n"]]) for r in inside if r["status"] <= RUNNING)
+        kids = {
+            r["n"]: sum(c["parent"] == r["n"] and c["kind"] != GROUP_AGG for c in model.rows) for r in inside
+        }
+        assert task["rest"] == sum(
+            max(0, r["split"] - kids[r["n"]]) for r in inside if r["status"] <= RUNNING
+        )
 
 
 def test_two_tasks_may_change_places_in_one_delta(modules):
@@ -187,7 +197,8 @@ def visible(page, rows, script):
           s.load(rows, [], 1); o.reset();
           const say = await (async () => {{ {script} }})();
           o.rebuild();
-          return {{said: say ?? null, rows: Array.from(o.rows.subarray(0, o.length), (n, at) => [n, o.level[at], o.posinset[at], o.setsize(n)])}};
+          const row = (n, at) => [n, o.level[at], o.posinset[at], o.setsize(n)];
+          return {{said: say ?? null, rows: Array.from(o.rows.subarray(0, o.length), row)}};
         }}""",
         [rows],
     )
@@ -201,13 +212,19 @@ def test_a_small_tree_is_open_in_pre_order_and_loose_tasks_come_last(modules):
     found = visible(modules, TREE, "")
 
     assert found["rows"] == [
-        [0, 1, 1, 1], [1, 2, 1, 2], [3, 3, 1, 2], [4, 3, 2, 2], [6, 4, 1, 1], [2, 2, 2, 2], [5, 3, 1, 1], [7, 2, 1, 1],
+        [0, 1, 1, 1], [1, 2, 1, 2], [3, 3, 1, 2], [4, 3, 2, 2], [6, 4, 1, 1], [2, 2, 2, 2], [5, 3, 1, 1],
+        [7, 2, 1, 1],
     ]  # fmt: skip
 
 
 def test_a_fold_hides_what_is_below_and_a_new_child_of_an_open_task_is_a_row(modules):
-    found = visible(modules, TREE, "o.set(1, false); o.reshaped(s.apply([m_row, m_other], 2));".replace(
-        "m_row", str(row(8, 2)).replace("None", "null")).replace("m_other", str(row(9, 1)).replace("None", "null")))
+    found = visible(
+        modules,
+        TREE,
+        "o.set(1, false); o.reshaped(s.apply([m_row, m_other], 2));".replace(
+            "m_row", str(row(8, 2)).replace("None", "null")
+        ).replace("m_other", str(row(9, 1)).replace("None", "null")),
+    )
 
     assert [n for n, *_ in found["rows"]] == [0, 1, 2, 5, 8, 7]
 
@@ -228,7 +245,9 @@ def test_folding_to_a_level_keeps_what_is_above_it(modules):
 
 
 def test_a_filter_keeps_matches_and_all_above_them(modules):
-    found = visible(modules, TREE, "o.filter('TASK 6', null); o.rebuild(); return [o.found, o.matches(6), o.matches(4)];")
+    found = visible(
+        modules, TREE, "o.filter('TASK 6', null); o.rebuild(); return [o.found, o.matches(6), o.matches(4)];"
+    )
 
     assert [n for n, *_ in found["rows"]] == [0, 1, 4, 6]
     assert found["said"] == [1, True, False]
@@ -253,7 +272,9 @@ def test_the_next_failure_is_found_through_folds_both_ways_and_round(modules):
 def test_a_failed_task_comes_before_the_failures_below_it(modules):
     failed = [dict(r, status=FAILED if r["n"] in (1, 6) else PENDING) for r in TREE]
 
-    found = visible(modules, failed, "return [o.nextFailure(6, -1), o.nextFailure(1, 1), o.failureNumber(6)];")
+    found = visible(
+        modules, failed, "return [o.nextFailure(6, -1), o.nextFailure(1, 1), o.failureNumber(6)];"
+    )
 
     assert found["said"] == [1, 6, 2]
 
@@ -282,9 +303,15 @@ def test_the_wire_names_columns_by_bits_and_times_from_the_start(modules):
     rows = modules.evaluate(
         """() => {
           const new_ = [4, "t4", 0, 3, 0, 1, 40, 5, null, 2, 0, 0, 1, -1];
-          return m.rowsOfDelta({new: [new_], up: [[2, (1 << 4) | (1 << 7) | (1 << 20), 2, 9, "later"]], names: ["fetch"]}, 1000);
+          const up = [2, (1 << 4) | (1 << 7) | (1 << 20), 2, 9, "of a bit that nobody knows yet"];
+          return m.rowsOfDelta({new: [new_], up: [up], names: ["fetch"]}, 1000);
         }"""
     )
 
-    assert rows[0]["name"] == "fetch" and rows[0]["start"] == 1005 and rows[0]["end"] is None and rows[0]["over"] == 1
+    assert (
+        rows[0]["name"] == "fetch"
+        and rows[0]["start"] == 1005
+        and rows[0]["end"] is None
+        and rows[0]["over"] == 1
+    )
     assert rows[1] == {"n": 2, "status": 2, "end": 1009}

@@ -1,4 +1,4 @@
-"""The page of one run in a real Chromium: live rows, keys, controls, the line lost and found, no scripts, axe."""
+"""The page of one run in a real Chromium: live rows, keys, controls, the line lost and found, no scripts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ class Run:
     def __init__(self, tower, text="a b c"):
         self.tower, self.id = tower, f"trace-browser-{next(_serial)}"
         self._at = itertools.count(1_734_567_890_000)
-        self.register("root", None, job="pages", actor_type="AGENT", name="Tesla", input_params={"year": 2024})
+        self.register(
+            "root", None, job="pages", actor_type="AGENT", name="Tesla", input_params={"year": 2024}
+        )
         for name in text.split():
             self.register(name, "root")
 
@@ -33,21 +35,35 @@ class Run:
         return f"{self.id}.{name}"
 
     def register(self, id, parent="root", job="step", actor_type="EXECUTION", **more):
-        body = {"id": self.task(id), "trace_id": self.id, "job_id": job, "actor_type": actor_type, "name": id, **more}
+        body = {
+            "id": self.task(id),
+            "trace_id": self.id,
+            "job_id": job,
+            "actor_type": actor_type,
+            "name": id,
+            **more,
+        }
         if parent:
             body["parent_id"] = self.task(parent)
         self._ok(self.tower.call("POST", "tasks/", body))
 
     def register_all(self, names, parent="root"):
-        body = [
-            {"id": self.task(n), "trace_id": self.id, "parent_id": self.task(parent), "job_id": "step", "actor_type": "EXECUTION", "name": n}
-            for n in names
-        ]  # fmt: skip
-        self._ok(self.tower.call("POST", "tasks/", body))
+        shared = {
+            "trace_id": self.id,
+            "parent_id": self.task(parent),
+            "job_id": "step",
+            "actor_type": "EXECUTION",
+        }
+        self._ok(self.tower.call("POST", "tasks/", [{"id": self.task(n), "name": n} | shared for n in names]))
 
     def say(self, name, kind, **payload):
         at = next(self._at)
-        event = {"event_id": f"{self.id}.e{at}", "trace_id": self.id, "task_id": self.task(name), "event_type": kind}
+        event = {
+            "event_id": f"{self.id}.e{at}",
+            "trace_id": self.id,
+            "task_id": self.task(name),
+            "event_type": kind,
+        }
         self._ok(self.tower.call("POST", "events/", event | {"payload": payload, "timestamp_ms": at}))
 
     def controls(self):
@@ -152,7 +168,10 @@ def test_reports_are_listed_with_their_verdicts_and_grow(page, run):
     expect(events.nth(2)).to_contain_text("late")
 
 
-@pytest.mark.parametrize(("ref", "links"), [("https://example.org/x", 1), ("javascript:alert(1)", 0), ("s3://b/k", 0), ("//host/x", 0)])
+@pytest.mark.parametrize(
+    ("ref", "links"),
+    [("https://example.org/x", 1), ("javascript:alert(1)", 0), ("s3://b/k", 0), ("//host/x", 0)],
+)
 def test_b72_an_output_is_a_link_only_where_it_is_http(page, run, ref, links):
     run.say("a", "COMPLETED", output_ref=ref)
     open_page(page, run, f"?node={run.task('a')}&tab=output")
@@ -261,7 +280,14 @@ def test_keys_walk_fold_and_open_the_tree(page, live_tower):
     row(page, run, "root").focus()
 
     focused = lambda name: expect(row(page, run, name)).to_be_focused()  # noqa: E731
-    for key, name in (("ArrowDown", "a"), ("ArrowRight", "a1"), ("ArrowLeft", "a"), ("End", "b"), ("Home", "root"), ("j", "a")):
+    for key, name in (
+        ("ArrowDown", "a"),
+        ("ArrowRight", "a1"),
+        ("ArrowLeft", "a"),
+        ("End", "b"),
+        ("Home", "root"),
+        ("j", "a"),
+    ):
         page.keyboard.press(key)
         focused(name)
     page.keyboard.press("ArrowLeft")
@@ -303,12 +329,15 @@ def test_the_sheet_of_keys_is_made_from_the_table_that_binds_them(page, run):
 
     page.keyboard.press("?")
 
-    bound = page.evaluate("async (url) => (await import(url)).KEYS.map(([, , word]) => word)", keys_module(page))
+    bound = page.evaluate(
+        "async (url) => (await import(url)).KEYS.map(([, , word]) => word)", keys_module(page)
+    )
     expect(page.locator("dialog[open] dd")).to_have_count(len(set(bound)))
 
 
 def keys_module(page):
-    return page.evaluate("[...document.querySelectorAll('link[rel=modulepreload]')].map((l) => l.href).find((h) => /keys/.test(h))")
+    links = page.locator("link[rel=modulepreload]").evaluate_all("all => all.map((l) => l.href)")
+    return next(link for link in links if "/keys" in link)
 
 
 def test_folds_outlive_a_reload(page, live_tower):
@@ -365,7 +394,9 @@ def test_the_focused_row_keeps_its_element_while_others_are_re_used(page, live_t
     expect(row(page, run, "x280")).to_be_visible()
 
     expect(row(page, run, "x3")).to_be_focused()
-    places = page.locator("[role=row][data-task-id]").evaluate_all("rows => rows.map((r) => Number(r.ariaRowIndex ?? r.getAttribute('aria-rowindex')))")
+    places = page.locator("[role=row][data-task-id]").evaluate_all(
+        "rows => rows.map((r) => Number(r.ariaRowIndex ?? r.getAttribute('aria-rowindex')))"
+    )
     assert places == sorted(places), "the order of the DOM is not that of the tree"
     assert len(places) < 80
 
@@ -417,7 +448,9 @@ def test_without_a_socket_the_page_asks_by_http(page, run):
     expect(page.locator("#live")).to_contain_text("by polling")
 
 
-@pytest.mark.parametrize(("code", "text"), [(4401, "no longer signed in"), (4403, "may not watch"), (4404, "gone")])
+@pytest.mark.parametrize(
+    ("code", "text"), [(4401, "no longer signed in"), (4403, "may not watch"), (4404, "gone")]
+)
 def test_a_line_that_is_refused_is_not_asked_for_again(page, run, code, text):
     asked = []
 
@@ -470,7 +503,8 @@ def test_a_viewer_sees_all_and_no_buttons(new_page, live_tower, run):
 VIEWER = """
 from django.contrib.auth.models import Group, User
 if not User.objects.filter(username="looker").exists():
-    User.objects.create_user("looker", password="only-looking-12").groups.add(Group.objects.get(name="viewer"))
+    looker = User.objects.create_user("looker", password="only-looking-12")
+    looker.groups.add(Group.objects.get(name="viewer"))
 """
 
 

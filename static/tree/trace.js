@@ -240,7 +240,12 @@ function changed() {
   rows.draw();
 }
 
+let drawn = "";
 rows.afterDraw.push(() => {
+  // Most frames are of scrolling: the rest of the page is as it was.
+  const state = `${store.seq} ${store.epoch} ${store.shape} ${rows.selected} ${order.length} ${order.found} ${order.kept !== null}`;
+  if (state === drawn) return;
+  drawn = state;
   if (following) follow();
   grid.dataset.seq = String(store.seq);
   head.draw();

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from django.conf import settings
@@ -23,6 +23,7 @@ from ulid import ULID
 
 from instances import live, rows, tree
 from instances.intake import (
+    DAY_MS,
     Registering,
     Rejected,
     Sent,
@@ -45,6 +46,7 @@ from tower.schemas import ACTIONS, KINDS
 
 EXECUTION = KINDS.index(KINDS[-1])
 WAIT_SECONDS = 60
+Item = TypeVar("Item", Sent, Registering)
 
 
 def now_ms() -> int:
@@ -119,6 +121,15 @@ def ingest(raw: Sequence[Any]) -> IngestReport:
     return report
 
 
+def ingest_sent(sent: list[Sent], *, source: str) -> IngestReport:
+    """The same for reports that were read already, as one transaction in the caller's thread.
+
+    Raises what the database or the fold raised; nothing was stored then.
+    """
+    [report] = in_transaction(partial(_commit_events, [sent], source=source))
+    return report
+
+
 def register(raw: Sequence[Any]) -> RegisterReport:
     """Register a request's tasks; blocks until they are committed. Atomic per item, not as a whole."""
     items, rejected = read_registrations(raw)
@@ -164,36 +175,53 @@ def _gather(
 # -- one transaction
 
 
-def _commit_events(parts: Sequence[list[Sent]]) -> list[IngestReport]:
+def _commit_events(parts: Sequence[list[Sent]], *, source: str = "rest") -> list[IngestReport]:
     work = Work(now_ms())
-    traces = {sent.trace_id for part in parts for sent in part}
-    _open(work, traces)
-    reports = fold(work, parts)
+    gone = _open(work, {sent.trace_id for part in parts for sent in part})
+    reports = fold(work, _without(gone, parts), source)
+    for report, part in zip(reports, parts, strict=True):
+        report.rejected += _gone_in(gone, part, lambda sent: sent.report.event_id)
     _close(work)
     return reports
 
 
 def _commit_tasks(parts: Sequence[list[Registering]]) -> list[RegisterReport]:
     work = Work(now_ms())
-    _open(work, {item.trace_id for part in parts for item in part})
+    gone = _open(work, {item.trace_id for part in parts for item in part})
     work.read_intents(shape_changes=work.traces)
-    reports = _place(work, parts)
+    reports = _place(work, _without(gone, parts))
     work.settle()
     for report, part in zip(reports, parts, strict=True):
         _answer_registrations(work, report, part)
+        report.rejected += _gone_in(gone, part, lambda item: item.id)
     _close(work)
     return reports
 
 
-def _open(work: Work, trace_ids: set[str]) -> None:
-    missing = work.lock(trace_ids)
+def _open(work: Work, trace_ids: set[str]) -> set[str]:
+    """Lock the traces, make those that are new; the ids of those that were pruned."""
+    missing = set(work.lock(trace_ids))
     if not missing:
-        return
-    if rows.is_postgres():
-        # Made while other traces are locked, they could wait crosswise with another maker's.
-        raise BeginAgain(lambda: rows.make_traces(missing, work.now_ms))
-    rows.make_traces(missing, work.now_ms)
-    work.lock(missing)
+        return missing
+    gone = rows.pruned(missing, work.now_ms - settings.TOWER_TOMBSTONE_DAYS * DAY_MS)
+    if fresh := missing - gone:
+        if rows.is_postgres():
+            # Made while other traces are locked, they could wait crosswise with another maker's.
+            raise BeginAgain(lambda: rows.make_traces(fresh, work.now_ms))
+        rows.make_traces(fresh, work.now_ms)
+        work.lock(fresh)
+    return gone
+
+
+def _without(gone: set[str], parts: Sequence[list[Item]]) -> Sequence[list[Item]]:
+    return [[one for one in part if one.trace_id not in gone] for part in parts] if gone else parts
+
+
+def _gone_in(gone: set[str], part: Sequence[Item], shown: Callable[[Item], str]) -> Rejected:
+    if not gone:
+        return []
+    refused = Refusal("trace_gone", "The trace was pruned.", {"field": "trace_id"})
+    return [(one.index, shown(one), refused) for one in part if one.trace_id in gone]
 
 
 def _close(work: Work) -> None:
@@ -274,7 +302,7 @@ class _Arrived:
     verdict: Verdict = Verdict.APPLIED
 
 
-def fold(work: Work, parts: Sequence[list[Sent]]) -> list[IngestReport]:
+def fold(work: Work, parts: Sequence[list[Sent]], source: str) -> list[IngestReport]:
     """Record the new reports, fold them into their tasks, roll up; one answer a part."""
     reports = [IngestReport() for _ in parts]
     sent = [(report, one) for report, part in zip(reports, parts, strict=True) for one in part]
@@ -285,7 +313,7 @@ def fold(work: Work, parts: Sequence[list[Sent]]) -> list[IngestReport]:
     work.settle()
     verdicts = Counter(_record(work, one) for one in arrived)
     for verdict, count in verdicts.items():
-        metrics.EVENTS.labels("rest", verdict.name.lower()).inc(count)
+        metrics.EVENTS.labels(source, verdict.name.lower()).inc(count)
     for report, one in sent:
         _answer_command(work, report, one)
         report.warnings += one.warnings

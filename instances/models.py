@@ -296,3 +296,31 @@ class FrozenResult(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["aggregator", "position"], name="one_result_of_a_position")
         ]
+
+
+class Tombstone(models.Model):
+    """A pruned trace: what comes for it later is refused for a while, and never begins it anew."""
+
+    trace_id = IdField(primary_key=True)
+    #: ``Trace.number`` that it had.
+    number = models.BigIntegerField()
+    gone_ms = models.BigIntegerField(db_index=True)
+    #: Nothing of it is left, in the database and in Redis.
+    emptied = models.BooleanField(default=False)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["trace_id"], name="tombstone_open", condition=models.Q(emptied=False))
+        ]
+
+
+class QueuePause(models.Model):
+    """The consumers have stopped reading, since most of what came could not be taken; one row at most.
+
+    ``resumed_ms``: an operator has looked. What had come by then goes through, whatever becomes of it.
+    """
+
+    since_ms = models.BigIntegerField()
+    resumed_ms = models.BigIntegerField(null=True)
+    seen = models.IntegerField()
+    dead = models.IntegerField()

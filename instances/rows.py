@@ -307,6 +307,16 @@ def make_traces(ids: Iterable[str], now_ms: int) -> None:
     )
 
 
+def pruned(ids: Iterable[str], since_ms: int) -> set[str]:
+    """Which of these traces were pruned, not before ``since_ms``."""
+    among, params = _among(list(ids))
+    found = run(
+        f"SELECT trace_id FROM instances_tombstone WHERE trace_id {among} AND gone_ms >= %s",
+        [*params, since_ms],
+    )
+    return {row[0] for row in found}
+
+
 def _among(ids: Sequence[str]) -> tuple[str, list[Any]]:
     if is_postgres():
         return "= ANY(%s::text[])", [_text(ids)]

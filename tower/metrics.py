@@ -44,6 +44,8 @@ FOLD_LAG_SECONDS = histogram(
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 3600),
 )
 REGISTRATIONS = counter("tower_registrations_total", "Registrations by result", "result")
+QUEUE_LOST = counter("tower_queue_lost_total", "Entries of the queue that went unread")
+DEAD_LETTERS = counter("tower_dead_letters_total", "Entries of the queue that could not be taken", "code")
 CONTROLS = counter("tower_controls_total", "Controls asked, by result", "action", "result")
 CONTROL_DELIVERY_SECONDS = histogram("tower_control_delivery_seconds", "From a control's commit to Redis")
 CONTROL_EFFECT_SECONDS = histogram("tower_control_effect_seconds", "From a CANCEL to the end of its sweep")

@@ -46,6 +46,20 @@ def _client(address: str) -> redis.Redis:
     return redis.Redis.from_url(address, retry=Retry(NoBackoff(), 1), **PATIENCE)
 
 
+def events(*, consuming: bool = False) -> redis.Redis:
+    """Where the queue of reports is: TOWER_EVENTS_URL, else the Redis above. Answers bytes as they were sent.
+
+    ``consuming``: for large answers, and never asking twice, since an answer that was lost held entries.
+    """
+    return _events_client(str(settings.TOWER_EVENTS_URL) or url(), consuming)
+
+
+@cache
+def _events_client(address: str, consuming: bool) -> redis.Redis:
+    patience = PATIENCE | {"decode_responses": False, "socket_timeout": 5 if consuming else 1}
+    return redis.Redis.from_url(address, retry=Retry(NoBackoff(), 0 if consuming else 1), **patience)
+
+
 def async_client() -> redis.asyncio.Redis:
     """A new client for the running event loop; close it with ``aclose()``."""
     return redis.asyncio.Redis.from_url(url(), retry=AsyncRetry(NoBackoff(), 1), **PATIENCE)

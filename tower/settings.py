@@ -199,6 +199,8 @@ DATABASES = {"default": database(os.environ.get("DATABASE_URL", ""))}
 
 REDIS_URL = os.environ.get("REDIS_URL", "")  # empty: the embedded Valkey that `up` starts
 
+TOWER_EVENTS_URL = os.environ.get("TOWER_EVENTS_URL", "")  # the queue of reports; empty: the Redis above
+
 # a power cut loses a second of the stream
 TOWER_VALKEY_FSYNC = os.environ.get("TOWER_VALKEY_FSYNC") or "everysec"
 if TOWER_VALKEY_FSYNC not in {"everysec", "always"}:
@@ -271,6 +273,12 @@ TOWER_TREE_LIMIT = env_int("TOWER_TREE_LIMIT", 10_000, least=1)
 TOWER_EVENT_BATCH = env_int("TOWER_EVENT_BATCH", 2_000, least=1)  # one transaction stays short
 # a control waits for one of these at most
 TOWER_REGISTER_BATCH = env_int("TOWER_REGISTER_BATCH", 1_000, least=1)
+# entries of a queue that lags in one transaction
+TOWER_QUEUE_BATCH = env_int("TOWER_QUEUE_BATCH", 5_000, least=1)
+# an entry that was handed out more often has killed its consumers
+TOWER_MAX_DELIVERIES = env_int("TOWER_MAX_DELIVERIES", 5, least=3)
+# so long reports for a pruned run are refused, and do not begin it anew
+TOWER_TOMBSTONE_DAYS = env_int("TOWER_TOMBSTONE_DAYS", 90, least=1)
 # requests waiting in a process; more: 429
 TOWER_INGEST_INFLIGHT = env_int("TOWER_INGEST_INFLIGHT", 64, least=1)
 TOWER_RATE_READ = env_int("TOWER_RATE_READ", 1_000, least=1)  # a second and principal, twice that at once

@@ -22,7 +22,10 @@ from tower.supervisor import Child, Supervisor
 
 
 class Command(BaseCommand):
-    help = "Run migrations, then an embedded Valkey (unless REDIS_URL is set), web and sweeper, until Ctrl-C."
+    help = (
+        "Run migrations, then an embedded Valkey (unless REDIS_URL is set), web, sweeper and consumer,"
+        " until Ctrl-C."
+    )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -75,6 +78,7 @@ class Start:
             "web", environment, "web", "--fd", str(self.listening.fileno()), hands=[self.listening.fileno()]
         )
         self._start("sweeper", environment, "sweep")
+        self._start("consumer", environment, "consume")
         if self.demo:
             self._start("demo", {**environment, "TOWER_DEMO_TOKEN": token}, "demo_fleet")
         self._tell(redis_url, password)
@@ -84,6 +88,8 @@ class Start:
 
     def _redis(self) -> str:
         """The URL for the children. The embedded server is ready while others still load."""
+        if events := str(settings.TOWER_EVENTS_URL):
+            look_at(events, name="TOWER_EVENTS_URL", lacking="reports are read from it when it is there")
         url = str(settings.REDIS_URL)
         if url:
             look_at(url)
@@ -169,18 +175,20 @@ def home_of_its_own() -> Iterator[None]:
         os.close(lock)
 
 
-def look_at(url: str) -> None:
+def look_at(
+    url: str, *, name: str = "REDIS_URL", lacking: str = "commands are delivered when it is there"
+) -> None:
     """A Redis that is away is waited for; a URL that is wrong or refused is a mistake to mend now."""
     try:
         redis.Redis.from_url(url, socket_connect_timeout=1, socket_timeout=1).ping()
     except redis.AuthenticationError as error:
-        raise binding.Refused(f"REDIS_URL {logs.masked(url)}: the password is refused.") from error
+        raise binding.Refused(f"{name} {logs.masked(url)}: the password is refused.") from error
     except (ValueError, redis.ResponseError) as error:
-        raise binding.Refused(f"REDIS_URL {logs.masked(url)} cannot be used: {one_line(error)}.") from error
+        raise binding.Refused(f"{name} {logs.masked(url)} cannot be used: {one_line(error)}.") from error
     except (redis.RedisError, OSError) as error:
         say(
-            f"REDIS_URL {logs.masked(url)} does not answer ({one_line(error)});"
-            " starting without it, commands are delivered when it is there."
+            f"{name} {logs.masked(url)} does not answer ({one_line(error)});"
+            f" starting without it, {lacking}."
         )
 
 

@@ -65,7 +65,7 @@ def place(work: Work, item: Registering, current: dict[str, CurrentVersion]) -> 
         node = _born(work, trace, item.id, kind)
     _fill(work, trace, node, item, kind, version)
     if item.parent_id is None:
-        _make_root(work, trace, node, item)
+        _make_root(work, trace, node, item, version)
     else:
         parent = work.find(trace, item.parent_id) or _born(work, trace, item.parent_id, EXECUTION)
         hang(work, trace, node, parent)
@@ -118,10 +118,13 @@ def _json(value: Any) -> str | None:
     return None if value is None else orjson.dumps(value).decode()
 
 
-def _make_root(work: Work, trace: TraceWork, node: Node, item: Registering) -> None:
+def _make_root(
+    work: Work, trace: TraceWork, node: Node, item: Registering, version: CurrentVersion | None
+) -> None:
     trace.root_n, trace.changed = node.n, True
-    trace.name, trace.job_id = item.name, item.job_id
-    trace.version = node.version
+    trace.job_id, trace.name = item.job_id, item.name
+    if version is not None:
+        trace.name, trace.version = item.name or version.name, version.number
     trace.started_by, trace.start_digest = item.started_by, item.digest
     if item.labels:
         work.labels.append((trace.number, item.labels))

@@ -361,7 +361,7 @@ def _sample(chance: Random, genome: str, name: str, ordinal: int) -> Work:
                     seconds=30,
                     says=tuple(f"{millions * part // 8}M of {millions}M reads" for part in range(1, 9)),
                     fails=(KILLED,) if chance.random() < 0.25 else (),
-                    stride=3.0,  # the aligner looks up between chunks only
+                    stride=0.9,  # the aligner looks up between chunks only
                     output=f"s3://rnaseq/{name}/aligned.bam",
                 ),
             ),

@@ -200,12 +200,7 @@ class Run:
         said = -1
         while left > 0:
             stride = min(left, actor.work.stride / self.speed)
-            # A program that cannot be interrupted is deaf to hints, too.
-            if actor.work.stride > 1:
-                await asyncio.sleep(stride)
-                left -= stride
-            else:
-                left -= await self.commands.news(stride)
+            left -= await self.commands.news(stride)
             await self._checkpoint(actor)
             done = 1 - max(left, 0.0) / whole
             if says and (step := min(int(done * len(says)), len(says) - 1)) > said and left > 0:

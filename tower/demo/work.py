@@ -42,7 +42,7 @@ class Work:
     output: str | None = None
     params: dict[str, Any] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
-    #: Seconds between two checkpoints; a long one obeys late, like a program that cannot be interrupted.
+    #: Seconds between two checkpoints, where no hint wakes the actor earlier.
     stride: float = 0.4
 
     @property

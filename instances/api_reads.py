@@ -12,6 +12,7 @@ from django.http import HttpResponse
 
 from instances import reads, snapshot
 from instances.api import StartRun
+from instances.collected import context_of
 from instances.intents import command
 from instances.lifecycle import Origin, Verdict
 from instances.reads import Head, Places, Row, at_one_moment
@@ -341,6 +342,28 @@ class CommandView(TowerView):
             {
                 "action": ACTIONS[found.action] if found else ControlAction.RUN,
                 "control_id": found.control_id if found else None,
+            }
+        )
+
+
+class AggregationView(TowerView):
+    def get(self, request: Any, task_id: str) -> HttpResponse:
+        query = Query(request, allowed={"trace_id", "after", "limit"})
+        limit = query.integer("limit", settings.TOWER_PAGE_SIZE_MAX, 1, settings.TOWER_PAGE_SIZE_MAX)
+        with at_one_moment(LIST_SECONDS):
+            head, n = the_task(query, task_id)
+            context = context_of(
+                head.number, head.number << 32 | n, after=query.text("after", 64), limit=limit
+            )
+        return answer(
+            {
+                "aggregator_task_id": task_id,
+                "expected_children": context.expected,
+                "received_children": context.received,
+                "late_children": context.late,
+                "child_results": context.results,
+                "is_ready": context.is_ready,
+                "updated_at": reads.iso(context.updated_ms),
             }
         )
 

@@ -582,3 +582,58 @@ def freeze(aggregator: int, source: str) -> None:
         f" WHERE a.pk = %s AND t.status > 1 {but} ON CONFLICT (aggregator, position) DO NOTHING",
         [aggregator],
     )
+
+
+def _results_of(source: str) -> str:
+    but = "" if source == "named" else " AND t.kind <> 1"
+    return (
+        f"FROM {TASK} a JOIN {TASK} t ON {COLLECTED_FROM[source]}"
+        " LEFT JOIN instances_tasksaid s ON s.task = t.pk"
+        f" WHERE a.pk = %s AND t.status > 1{but}"
+    )
+
+
+_NOT_KEPT = "NOT EXISTS (SELECT 1 FROM instances_frozenresult f WHERE f.aggregator = a.pk AND f.task = t.pk)"
+
+
+def count_results(aggregator: int, source: str) -> tuple[int, int]:
+    """How many results were kept, and how many endings are not among them."""
+    kept = run("SELECT count(*) FROM instances_frozenresult WHERE aggregator = %s", [aggregator])
+    rest = run(f"SELECT count(*) {_results_of(source)} AND {_NOT_KEPT}", [aggregator])
+    return kept[0][0], rest[0][0]
+
+
+def place_of_result(tree: int, aggregator: int, task_id: str) -> tuple[int | None, int] | None:
+    """(position among the kept ones or None, n): where a page that ends with this task goes on."""
+    found = run(
+        f"SELECT f.position, t.n FROM {TASK} t LEFT JOIN instances_frozenresult f"
+        " ON f.aggregator = %s AND f.task = t.pk WHERE t.tree_id = %s AND t.id = %s",
+        [aggregator, tree, task_id],
+    )
+    if not found:
+        return None
+    position, n = found[0]
+    return (position, -1) if position is not None else (None, n)
+
+
+def kept_results(aggregator: int, after: int, limit: int) -> list[Row]:
+    """(task id, status, output_ref) as they were frozen."""
+    return run(
+        f"SELECT t.id, f.status, f.output_ref FROM instances_frozenresult f JOIN {TASK} t ON t.pk = f.task"
+        " WHERE f.aggregator = %s AND f.position > %s ORDER BY f.position LIMIT %s",
+        [aggregator, after, limit],
+    )
+
+
+def other_results(aggregator: int, source: str, after: int, limit: int) -> list[Row]:
+    """(task id, status, output_ref) of endings that are not frozen, by ``n``."""
+    return run(
+        f"SELECT t.id, t.status, s.output_ref {_results_of(source)} AND {_NOT_KEPT} AND t.n > %s"
+        " ORDER BY t.n LIMIT %s",
+        [aggregator, after, limit],
+    )
+
+
+def read_trace(number: int) -> list[Row]:
+    """(id, *TRACE_COLUMNS), without a lock."""
+    return run(f"SELECT id, {_TRACE_LIST} FROM instances_trace WHERE number = %s", [number])

@@ -15,6 +15,7 @@ api_patterns: list[URLPattern] = [
     path("events/", api.ReportEvents.as_view(), name="events"),
     path("tasks/<str:task_id>/", api_reads.TaskView.as_view(), name="task"),
     path("tasks/<str:task_id>/command/", api_reads.CommandView.as_view(), name="command"),
+    path("tasks/<str:task_id>/aggregation/", api_reads.AggregationView.as_view(), name="aggregation"),
     path("tasks/<str:task_id>/events/", api_reads.TaskEventsView.as_view(), name="task-events"),
 ]
 page_patterns: list[URLPattern] = [

@@ -140,6 +140,12 @@ class Work:
             self._take(TraceWork.of(row))
         return self.traces.get(number)
 
+    def look_at(self, number: int) -> None:
+        """A trace and its intents for reading; nothing is locked, nothing may be flushed."""
+        for row in rows.read_trace(number):
+            self._take(TraceWork.of(row))
+        self.read_intents()
+
     def _take(self, trace: TraceWork) -> None:
         self.traces[trace.number] = self.by_trace_id[trace.id] = trace
 
@@ -539,6 +545,10 @@ class Work:
         progress = 100.0 if status == SUCCESS else own.progress
         return Outcome(status, started, finished, progress, own.paused and status == RUNNING, own.attempt)
 
+    def gathering_of(self, node: Node) -> Gathering | None:
+        """What an aggregator collects, as it stands; its ancestors must be loaded."""
+        return self._gathering(node, self._standing(node, under_cancel=self._covered(node)))
+
     def _gathering(self, node: Node, standing: Standing) -> Gathering | None:
         join = standing.join or DEFAULT_JOIN
         settled = standing.own_ended or standing.under_cancel
@@ -639,7 +649,7 @@ class Work:
         rows.add_deadlines(list({(row[0], row[2]): row for row in self.deadlines}.values()))
         rows.collect(self.collections)
         for node in self.freezing:
-            rows.freeze(node.key, _source(node))
+            rows.freeze(node.key, source_of(node))
         for number, labels in self.labels:
             rows.add_labels(number, labels)
         self._write_traces()
@@ -671,7 +681,7 @@ class Work:
         rows.write_traces(written)
 
 
-def _source(node: Node) -> str:
+def source_of(node: Node) -> str:
     if node.named is not None:
         return "named"
     return "children" if node.kind == SINGLE_AGG else "siblings"

@@ -56,6 +56,7 @@ CODES: Mapping[str, str] = {
     "missing_field": "details.field is required",
     "not_acceptable": "answers are application/json",
     "not_authenticated": "send a token, or sign in",
+    "not_an_aggregator": "the task collects nothing",
     "not_found": "there is no such thing",
     "not_paused_here": "details.held_by is the ancestor that holds",
     "number_out_of_range": "not finite, or beyond what the field takes",

@@ -75,7 +75,7 @@ class ControlRecord(models.Model):
 
 
 class Beat(models.Model):
-    """The last sign of life of a background role (``sweeper``, later ``consumer``)."""
+    """The last sign of life of a background role (``sweeper``, ``consumer``)."""
 
     role = models.CharField(max_length=32, primary_key=True)
     at_ms = models.BigIntegerField()

@@ -10,13 +10,14 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
 
 import redis
 from django.conf import settings
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.db.models import F, QuerySet
 from ulid import ULID
 
@@ -29,12 +30,16 @@ from controls.turns import alone
 from instances import ingest, live, tree, writer
 from instances.intents import CANCEL
 from instances.models import Deadline, Intent, IntentLedger, Trace
+from instances.sources import EventSource, SourceAway
+from instances.sources.streams import queue
 from tower import metrics
 from tower.redis import client
 
 log = logging.getLogger(__name__)
 
 ROLE: Final = "sweeper"
+#: While this row of Beat stands, reports wait unread; since then no clock counts.
+UNHEARD: Final = "unheard"
 #: Rows of one deed in one round; what is left comes in the next.
 BATCH: Final = 500
 #: Tasks that one transaction of a cancel ends at most.
@@ -151,11 +156,45 @@ def _beat(now: int) -> None:
         Beat.objects.bulk_create([Beat(role=ROLE, at_ms=now)], ignore_conflicts=True)
         return
     # The sweeper whose row matches is the one that moves the deadlines.
-    if Beat.objects.filter(role=ROLE, at_ms=last).update(at_ms=now) and abs(now - last) > DEAF_MS:
-        # Also after a step of the clock, in either direction: no mass of deadlines fires for it.
-        Deadline.objects.filter(due_ms__gt=min(now, last)).update(due_ms=F("due_ms") + (now - last))
-        metrics.DEAF_SECONDS.inc(abs(now - last) / 1000)
-        log.warning("deaf_time", extra={"duration_ms": now - last})
+    moved = Beat.objects.filter(role=ROLE, at_ms=last).update(at_ms=now)
+    # What is unheard is counted out when it has been heard, and not twice.
+    if moved and abs(now - last) > DEAF_MS and not unheard():
+        _count_out(last, now)
+
+
+def _count_out(since: int, now: int) -> None:
+    """Also after a step of the clock, in either direction: no mass of deadlines fires for it."""
+    Deadline.objects.filter(due_ms__gt=min(now, since)).update(due_ms=F("due_ms") + (now - since))
+    metrics.DEAF_SECONDS.inc(abs(now - since) / 1000)
+    log.warning("deaf_time", extra={"duration_ms": now - since})
+
+
+def unheard() -> bool:
+    """Reports wait in the queue: an actor that is silent here may have said all that it should."""
+    return Beat.objects.filter(role=UNHEARD).exists()
+
+
+def hear(reports: EventSource) -> bool:
+    """Look whether reports wait too long; once folded, that time is taken out of every deadline."""
+    try:
+        behind = reports.standing().oldest_ms > DEAF_MS
+    except SourceAway:
+        return False  # what is known holds until it can be asked again
+    if behind != unheard():
+        now = now_ms()
+        writer.in_turn(lambda: _unheard_from(now - DEAF_MS) if behind else _heard(now))
+    return False
+
+
+def _unheard_from(at_ms: int) -> None:
+    Beat.objects.bulk_create([Beat(role=UNHEARD, at_ms=at_ms)], ignore_conflicts=True)
+
+
+def _heard(now: int) -> None:
+    since = Beat.objects.filter(role=UNHEARD).values_list("at_ms", flat=True).first()
+    # The sweeper whose row goes is the one that moves the deadlines.
+    if since is not None and Beat.objects.filter(role=UNHEARD).delete()[0]:
+        _count_out(since, now)
 
 
 def sweep_cancels() -> bool:
@@ -190,6 +229,8 @@ def _mark_swept(intents: list[Intent]) -> None:
 
 def expire() -> bool:
     """Act on deadlines that are due; each is looked at again under the lock of its trace."""
+    if unheard():
+        return False
     with alone("expire") as mine:
         return mine and ingest.expire(now_ms(), limit=BATCH) >= BATCH
 
@@ -262,8 +303,9 @@ def failed(deed: str, error: Exception) -> None:
     connection.close()
 
 
-def rounds(commands: CommandStore) -> tuple[Round, Round]:
+def rounds(commands: CommandStore, reports: EventSource | None = None) -> tuple[Round, Round]:
     """What a sweeper does: with the database, and between it and Redis."""
+    heard = reports or queue()
     pace = float(settings.TOWER_SWEEP_SEC)
     ending = Round(
         "ending",
@@ -278,6 +320,8 @@ def rounds(commands: CommandStore) -> tuple[Round, Round]:
     delivering = Round(
         "delivering",
         (
+            # First, since the others end the round where the Redis of commands is away.
+            ("hear", lambda: hear(heard), 1.0),
             ("restore", lambda: restore(commands), 0.0),
             ("deliver", lambda: deliver(commands), 0.0),
             ("retire", lambda: retire(commands), 5.0),
@@ -291,7 +335,10 @@ def rounds(commands: CommandStore) -> tuple[Round, Round]:
 
 def run(stop: threading.Event) -> None:
     """Sweep until ``stop``; blocks."""
-    ending, delivering = rounds(store())
+    reports = queue()
+    with suppress(DatabaseError):
+        hear(reports)  # a backlog is folded before any deadline is looked at
+    ending, delivering = rounds(store(), reports)
     threads = [
         threading.Thread(target=round.run, args=[stop], name=f"sweep-{round.name}")
         for round in (ending, delivering)

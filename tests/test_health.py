@@ -12,8 +12,11 @@ from django.db import DatabaseError, connection
 from prometheus_client.parser import text_string_to_metric_families
 
 from controls.models import Beat
+from instances import pump
 from instances.models import Intent, Trace
-from tower import health, metrics, upgrade
+from instances.sources import DeadLetter, Entry
+from instances.sources.streams import STREAM, queue
+from tower import health, metrics, redis, upgrade
 from tower.access.tokens import make_token
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -58,6 +61,7 @@ def test_readyz_says_exactly_this(client):
     assert keys == {
         "database": {"ok", "engine", "latency_ms", "pending_migrations"},
         "redis": {"ok", "latency_ms"},
+        "consumer": {"ok", "lag", "oldest_s", "pending", "dead", "consumers"},
         "commands": {"ok", "undelivered"},
         "sweeper": {"ok", "age_s"},
         "disk": {"ok", "free_bytes"},
@@ -101,7 +105,7 @@ def test_f7_without_redis_it_is_ready_and_says_so(client, valkey):
     answer = client.get("/readyz")
 
     assert answer.status_code == 200
-    assert answer.json()["degraded"] == ["redis"]
+    assert answer.json()["degraded"] == ["redis", "consumer"]
 
 
 def test_a_redis_that_hangs_costs_a_second_at_most(client, valkey):
@@ -112,7 +116,7 @@ def test_a_redis_that_hangs_costs_a_second_at_most(client, valkey):
 
     # The probe's own limit, not a measurement: without it the answer would take as long as the hanging.
     assert time.monotonic() - start < 3
-    assert answer.json()["degraded"] == ["redis"]
+    assert answer.json()["degraded"] == ["redis", "consumer"]
 
 
 def test_a_probe_that_hangs_is_not_waited_for(client, monkeypatch):
@@ -173,8 +177,6 @@ def test_what_is_unsafe_is_warned_of(client, settings, monkeypatch):
 
 
 def test_a_redis_that_evicts_is_warned_of(client, valkey):
-    from tower import redis
-
     redis.client().config_set("maxmemory-policy", "allkeys-lru")
     try:
         assert "redis_eviction" in client.get("/readyz").json()["warnings"]
@@ -186,6 +188,55 @@ def test_the_settings_make_the_database_safe(client):
     assert not {"sqlite_synchronous", "sqlite_version", "pg_synchronous_commit"} & set(
         client.get("/readyz").json()["warnings"]
     )
+
+
+def an_entry(age_ms=0, event="{}"):
+    return redis.events().xadd(STREAM, {"event": event}, id=f"{NOW - age_ms}-0")
+
+
+def test_an_empty_queue_that_nobody_reads_is_no_reason_to_be_degraded(client):
+    assert checks(client)["consumer"] == {
+        "ok": True, "lag": 0, "oldest_s": 0.0, "pending": 0, "dead": 0, "consumers": 0,
+    }  # fmt: skip
+
+
+def test_reports_that_wait_are_counted_and_too_old_ones_named(client):
+    an_entry(age_ms=31_000)
+    an_entry()
+
+    body = client.get("/readyz").json()
+
+    assert body["degraded"] == ["consumer"]
+    assert body["checks"]["consumer"]["lag"] == 2
+    assert body["checks"]["consumer"]["oldest_s"] >= 31
+
+
+def test_what_a_consumer_has_in_hand_is_counted_apart(client):
+    an_entry(age_ms=31_000)
+    reader = queue()
+    reader.read(10)  # makes the group
+    assert len(reader.read(10)) == 1
+    an_entry()
+
+    found = checks(client)["consumer"]
+
+    assert (found["lag"], found["pending"], found["consumers"], found["ok"]) == (1, 1, 1, False)
+
+
+def test_dead_letters_are_counted(client):
+    reader = queue()
+    reader.bury([DeadLetter(Entry("1-0", b"x", 1), "why", "invalid_json")])
+
+    assert checks(client)["consumer"]["dead"] == 1
+
+
+def test_consumers_that_stopped_are_named_until_they_go_on(client):
+    pump.pause(seen=200, dead=200)
+    assert client.get("/readyz").json()["degraded"] == ["consumer"]
+
+    assert pump.resume()
+
+    assert client.get("/readyz").json()["degraded"] == []
 
 
 # -- metrics
@@ -216,8 +267,29 @@ def test_metrics_can_be_parsed_and_name_what_there_is(client):
         "tower_rejected",
         "tower_auth_failures",
         "tower_build_info",
+        "tower_queue_lag_entries",
+        "tower_queue_oldest_seconds",
+        "tower_queue_pending_entries",
+        "tower_queue_lost",
+        "tower_dead_letters",
+        "tower_consumer_paused",
     } <= families.keys()
     assert families["tower_build_info"].samples[0].labels["database"] == connection.vendor
+
+
+def test_metrics_are_told_without_the_queue_while_redis_is_away(client, valkey):
+    valkey.stop()
+
+    families = scrape(client)
+
+    assert "tower_traces" in families
+    assert "tower_queue_lag_entries" not in families
+
+
+def test_metrics_say_that_the_consumers_stopped(client):
+    pump.pause(seen=200, dead=200)
+
+    assert scrape(client)["tower_consumer_paused"].samples[0].value == 1
 
 
 def test_runs_add_no_series(client):

@@ -8,6 +8,7 @@ import pytest
 
 from controls.models import Beat
 from instances.models import Intent
+from instances.sources.streams import queue
 from tests.people import signed_in_as
 from tower import health
 from tower.cards import PARTS, cards, in_short, warnings
@@ -30,6 +31,8 @@ def beat(ago_ms=0):
 
 def test_all_is_well_where_all_is_well(viewer):
     beat()
+    queue().read(1)
+    queue().read(1)
 
     answer = viewer.get("/health/")
 
@@ -47,7 +50,7 @@ def test_the_page_renders_with_redis_down_and_says_what_still_works(viewer, valk
     assert card_of(answer, "redis").tone == "warn"
     assert "still taken" in card_of(answer, "redis").says
     assert card_of(answer, "database").tone == "good"
-    assert answer.context["in_short"] == "1 thing needs a look"
+    assert answer.context["in_short"] == "2 things need a look"
 
 
 def test_a_sweeper_that_is_gone_needs_a_look(viewer):
@@ -66,6 +69,27 @@ def test_a_command_that_waits_for_long_needs_a_look(viewer):
     card = card_of(viewer.get("/health/"), "commands")
 
     assert (card.tone, card.big) == ("warn", "1")
+
+
+def a_queue(**more):
+    check = {"ok": True, "lag": 0, "oldest_s": 0.0, "pending": 0, "dead": 0, "consumers": 1} | more
+    return cards({"consumer": check})[0]
+
+
+@pytest.mark.parametrize(
+    ("found", "tone", "says"),
+    [
+        ({}, "good", "as they come"),
+        ({"consumers": 0}, "warn", "Nobody reads"),
+        ({"ok": False, "oldest_s": 75.0}, "warn", "the oldest for 1:15"),
+        ({"dead": 1}, "warn", "1 report could not be taken"),
+        ({"ok": False, "paused": True, "dead": 100}, "bad", "Stopped"),
+    ],
+)
+def test_the_queue_is_told_of_in_words(found, tone, says):
+    card = a_queue(**found)
+
+    assert (card.tone, says in card.says) == (tone, True), card.says
 
 
 def test_the_script_gets_the_same_words_as_the_page(viewer):

@@ -106,13 +106,25 @@ def _commands(check: Check) -> Said:
 def _consumer(check: Check) -> Said:
     lag = check.get("lag")
     if lag is None:
-        return Said("warn", _("Nobody reads the queue of reports."))
-    says = _("Reports in the queue are read as they come.")
+        return Said("warn", _("Not known now: Redis does not answer."))
+    unit = _("waiting")
+    if check.get("paused"):
+        says = _("Stopped: most of what came could not be taken. Look at the dead letters, then resume.")
+        return Said("bad", says, count(lag), unit)
     if not check["ok"]:
-        says = _("Reports wait longer than they should; the oldest for %(age)s.") % {
-            "age": span(int(check.get("oldest_s", 0) * 1000))
-        }
-    return Said("good" if check["ok"] else "warn", says, count(lag), _("waiting"))
+        age = span(int(check["oldest_s"] * 1000))
+        says = _("Reports wait longer than they should; the oldest for %(age)s.") % {"age": age}
+        return Said("warn", says, count(lag), unit)
+    if not check["consumers"]:
+        return Said("warn", _("Nobody reads the queue of reports."), count(lag), unit)
+    if dead := check["dead"]:
+        says = ngettext(
+            "%s report could not be taken. It lies with the dead letters.",
+            "%s reports could not be taken. They lie with the dead letters.",
+            dead,
+        ) % count(dead)
+        return Said("warn", says, count(lag), unit)
+    return Said("good", _("Reports in the queue are read as they come."), count(lag), unit)
 
 
 def _disk(check: Check) -> Said:

@@ -20,7 +20,9 @@ from redis import RedisError
 
 import tower
 from controls.models import Beat
-from instances.models import Intent
+from instances.models import Intent, QueuePause
+from instances.sources import SourceAway
+from instances.sources.streams import queue
 from tower import metrics, redis
 from tower.access.matrix import READ, holds
 from tower.access.principal import principal_of_user
@@ -32,6 +34,8 @@ from tower.upgrade import pending_migrations
 PROBE_SECONDS = 1.0
 SWEEPER_SECONDS = 15
 UNDELIVERED_MS = 10_000
+#: A report that waits longer means that the consumer is behind.
+BEHIND_MS = 30_000
 FREE_BYTES = 256 << 20
 #: Below it the next commit may fail.
 FULL_BYTES = 1 << 20
@@ -97,6 +101,7 @@ def told(body: Mapping[str, Any], status: int = 200) -> HttpResponse:
 def report() -> tuple[dict[str, Check], list[str]]:
     """For the health page: the checks, what this process counts, what is set up unsafely."""
     checks, warnings = examine()
+    checks["consumer"]["paused"] = paused()
     checks["browsers"] = {"ok": True, "connections": int(metrics.total(metrics.WS_CONNECTIONS))}
     checks["reports"] = {"ok": True, "events": int(metrics.total(metrics.EVENTS))}
     return checks, warnings
@@ -185,6 +190,28 @@ def redis_server() -> tuple[Check, list[str]]:
 
 
 @on_own_connection
+def consumer() -> tuple[Check, list[str]]:
+    try:
+        waits = queue().standing()
+    except SourceAway:
+        return {"ok": False}, []
+    check = {
+        "ok": waits.oldest_ms <= BEHIND_MS and not paused(),
+        "lag": waits.lag,
+        "oldest_s": round(waits.oldest_ms / 1000, 1),
+        "pending": waits.pending,
+        "dead": waits.dead,
+        "consumers": waits.consumers,
+    }
+    return check, []
+
+
+def paused() -> bool:
+    """Consumers stopped reading, and nobody let them go on yet."""
+    return QueuePause.objects.filter(resumed_ms=None).exists()
+
+
+@on_own_connection
 def commands() -> tuple[Check, list[str]]:
     waiting = Intent.objects.filter(delivered_number__lt=F("number")).aggregate(
         count=Count("pk"), oldest=Min("created_ms")
@@ -213,6 +240,7 @@ def disk() -> tuple[Check, list[str]]:
 PROBES: Mapping[str, Callable[[], tuple[Check, list[str]]]] = {
     "database": database,
     "redis": redis_server,
+    "consumer": consumer,
     "commands": commands,
     "sweeper": sweeper,
     "disk": disk,

@@ -72,7 +72,7 @@ class Stored(Collector):
 
         import tower
         from controls.models import Beat
-        from instances.models import Intent, Trace
+        from instances.models import Intent, QueuePause, Trace
         from tower.schemas import STATUSES
 
         build = GaugeMetricFamily("tower_build_info", "Version and database", labels=["version", "database"])
@@ -88,12 +88,37 @@ class Stored(Collector):
         yield GaugeMetricFamily(
             "tower_commands_undelivered", "Controls that Redis does not know yet", value=undelivered
         )
+        paused = QueuePause.objects.filter(resumed_ms=None).exists()
+        yield GaugeMetricFamily(
+            "tower_consumer_paused", "1 while consumers wait for consume --resume", value=paused
+        )
         for beat in Beat.objects.filter(role="sweeper"):
             yield GaugeMetricFamily(
                 "tower_sweep_last_timestamp_seconds",
                 "The sweeper's last sign of life",
                 value=beat.at_ms / 1000,
             )
+
+
+class Queued(Collector):
+    """What waits in the queue; nothing while that is away."""
+
+    def collect(self) -> Iterable[Metric]:
+        from instances.sources import SourceAway
+        from instances.sources.streams import queue
+
+        try:
+            waits = queue().standing()
+        except SourceAway:
+            return
+        yield GaugeMetricFamily("tower_queue_lag_entries", "Entries nobody was handed yet", value=waits.lag)
+        oldest = waits.oldest_ms / 1000
+        yield GaugeMetricFamily(
+            "tower_queue_oldest_seconds", "Age of the oldest entry not committed", value=oldest
+        )
+        yield GaugeMetricFamily(
+            "tower_queue_pending_entries", "Entries handed out and not committed", value=waits.pending
+        )
 
 
 def total(metric: MetricWrapperBase) -> float:
@@ -114,6 +139,7 @@ def exposition() -> bytes:
     """The Prometheus text of this machine's processes and of the database."""
     stored = CollectorRegistry()
     stored.register(Stored())
+    stored.register(Queued())
     counted = REGISTRY
     if folder():
         counted = CollectorRegistry()

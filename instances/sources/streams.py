@@ -86,16 +86,20 @@ return {lost, read and read[1][2] or {}}
 """
 )
 
-#: KEYS: stream. ARGV: group, consumer, idle ms, how many, deliveries at most. Takes over what lies idle,
+#: KEYS: stream. ARGV: group, consumer, idle ms, how many, deliveries at most, mine. Takes over what lies idle,
 #: those first that were delivered least: (id, fields, deliveries), and how many have been deleted meanwhile.
+#: With ``mine`` 1 only what this consumer's name has in hand, idle or not, and not yet handed out thrice.
 #: (One script and not XAUTOCLAIM, which counts a delivery for all that it takes, also for what must wait.)
 #: An entry that kills its consumer would take the others of its batch along when its deliveries are
 #: used up: so on the last but one it has few beside it, and on the last none.
 CLAIM: Final = """
-local idle = redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '-', '+', ARGV[4])
+local asked = {'XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '-', '+', ARGV[4]}
+if ARGV[6] == '1' then asked[9] = ARGV[2] end
+local idle = redis.call(unpack(asked))
 if #idle == 0 then return {0, {}} end
 local least = idle[1][4]
 for _, one in ipairs(idle) do if one[4] < least then least = one[4] end end
+if ARGV[6] == '1' and least > 2 then return {0, {}} end
 local left, size = tonumber(ARGV[5]) - least - 1, tonumber(ARGV[4])
 if left == 1 then size = math.min(size, 20) elseif left == 0 then size = 1 end
 local ids = {}
@@ -132,14 +136,24 @@ end
 
 
 class RedisStream:
-    """One consumer of the group. Not for several threads; ``standing`` may be asked from anywhere."""
+    """One consumer of the group. Not for several threads; ``standing`` may be asked from anywhere.
+
+    One that is given the ``name`` of another that is gone takes over at once what that had in hand.
+    (Not what was handed out thrice: that may have killed it, and is to wait like any other's.)
+    """
 
     def __init__(
-        self, client: Callable[[], redis.Redis], *, idle_ms: int = IDLE_MS, wait_ms: int = WAIT_MS
+        self,
+        client: Callable[[], redis.Redis],
+        *,
+        name: str = "",
+        idle_ms: int = IDLE_MS,
+        wait_ms: int = WAIT_MS,
     ) -> None:
         self._client = client
         self._idle_ms, self._wait_ms = idle_ms, wait_ms
-        self.consumer = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.consumer = name or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._inherits = bool(name)
         self._claim_at = 0.0
         #: A call failed, and what it may have handed out is not in hand.
         self._unsure = False
@@ -170,14 +184,22 @@ class RedisStream:
         )
 
     def _claimed(self, most: int) -> list[Entry]:
+        if self._inherits:
+            if found := self._take_over(most, idle_ms=0, mine=True):
+                return found
+            self._inherits = False
         if time.monotonic() < self._claim_at:
             return []
-        args = [GROUP, self.consumer, self._idle_ms, most, settings.TOWER_MAX_DELIVERIES]
-        lost, taken = self._run(CLAIM, STREAM, args)
-        _count_lost(lost)
-        if not taken:
+        found = self._take_over(most, idle_ms=self._idle_ms, mine=False)
+        if not found:
             # After a full hand there may be more at once.
             self._claim_at = time.monotonic() + min(CLAIM_SECONDS, self._idle_ms / 1000)
+        return found
+
+    def _take_over(self, most: int, *, idle_ms: int, mine: bool) -> list[Entry]:
+        args = [GROUP, self.consumer, idle_ms, most, settings.TOWER_MAX_DELIVERIES, int(mine)]
+        lost, taken = self._run(CLAIM, STREAM, args)
+        _count_lost(lost)
         return [_entry(id, fields, deliveries) for id, fields, deliveries in taken]
 
     def _new(self, most: int) -> list[Entry]:
@@ -386,8 +408,8 @@ def _of(groups: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
     return next((group for group in groups if group["name"] == GROUP.encode()), None)
 
 
-def queue(*, consuming: bool = False) -> RedisStream:
+def queue(*, consuming: bool = False, name: str = "") -> RedisStream:
     """The queue of this tower, for one who reads it or one who looks at it."""
     from tower.redis import events
 
-    return RedisStream(lambda: events(consuming=consuming))
+    return RedisStream(lambda: events(consuming=consuming), name=name)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import os
 import signal
+import socket
 import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from controls.clock import now_ms
@@ -39,7 +46,27 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: leave(stop))
-        pump.Pump(queue(consuming=True), beat=beat, stop=stop).run()
+        with a_name() as name:
+            pump.Pump(queue(consuming=True, name=name), beat=beat, stop=stop).run()
+
+
+@contextmanager
+def a_name() -> Iterator[str]:
+    """The lowest that is free here: the kernel frees that of a consumer that died, and the next one inherits.
+
+    Two that share one all the same (one path on two machines of one name) only do some work twice.
+    """
+    home = zlib.crc32(str(settings.TOWER_HOME).encode())
+    for number in itertools.count():
+        lock = os.open(settings.TOWER_HOME / f"consumer-{number}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            continue
+        yield f"{socket.gethostname()}:{home:08x}:{number}"
+        os.close(lock)
+        return
 
 
 def leave(stop: threading.Event) -> None:

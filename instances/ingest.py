@@ -226,18 +226,20 @@ def _gone_in(gone: set[str], part: Sequence[Item], shown: Callable[[Item], str])
 
 def _close(work: Work) -> None:
     work.flush()
-    changes = [
-        live.TraceChange(
-            number=trace.number,
-            trace_id=trace.id,
-            before=trace.before,
-            seq=trace.seq,
-            rows=[live.row_of(node) for node in nodes if not node.new],
-            new=[live.row_of(node) for node in nodes if node.new],
-        )
-        for trace, nodes in work.written()
-    ]
+    changes = [_change(trace, nodes) for trace, nodes in work.written()]
     transaction.on_commit(lambda: live.publish(changes), robust=True)
+
+
+def _change(trace: TraceWork, nodes: list[Node]) -> live.TraceChange:
+    shown = live.watched(trace.number)
+    return live.TraceChange(
+        number=trace.number,
+        trace_id=trace.id,
+        before=trace.before,
+        seq=trace.seq,
+        rows=[live.row_of(node) for node in nodes if not node.new] if shown else None,
+        new=[live.row_of(node) for node in nodes if node.new] if shown else None,
+    )
 
 
 # -- registering

@@ -96,14 +96,17 @@ class Node(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TraceChange:
-    """One committed batch of one trace: (``before``, ``seq``]. ``new`` are whole rows of tasks made by it."""
+    """One committed batch of one trace: (``before``, ``seq``]. ``new`` are whole rows of tasks made by it.
+
+    None for rows that were not made because nobody watched: feeds read them from the database.
+    """
 
     number: int
     trace_id: str
     before: int
     seq: int
-    rows: list[Row]
-    new: list[Row]
+    rows: list[Row] | None
+    new: list[Row] | None
 
 
 def row_of(node: Node) -> Row:
@@ -140,6 +143,11 @@ def group_of(number: int) -> str:
     return f"trace.{number}"
 
 
+def watched(number: int) -> bool:
+    """Whether some process is known to watch a trace; a guess that only saves work."""
+    return _publisher.watches(number)
+
+
 def publish(changes: Sequence[TraceChange]) -> None:
     """Tell the browsers what was committed. Never raises, never waits; what cannot be sent is dropped."""
     _publisher.post(list(changes))
@@ -162,6 +170,9 @@ class Publisher:
         #: Trace number → until when somebody is known to watch it (monotonic).
         self._watched: dict[int, float] = {}
         self._away_until = 0.0
+
+    def watches(self, number: int) -> bool:
+        return self._watched.get(number, 0.0) > time.monotonic()
 
     def post(self, what: list[TraceChange] | int) -> None:
         if not what:
@@ -231,9 +242,8 @@ class Publisher:
 
     async def _send_now(self, changes: list[TraceChange], asked: set[int]) -> None:
         layer = get_channel_layer()
-        now = time.monotonic()
         for change in changes:
-            if self._watched.get(change.number, 0.0) > now and (message := rows_message(change)):
+            if self.watches(change.number) and (message := rows_message(change)):
                 await layer.group_send(group_of(change.number), message)
         if changes:
             moved = [[change.number, change.before, change.seq] for change in changes]
@@ -264,7 +274,9 @@ class Publisher:
 
 
 def rows_message(change: TraceChange) -> dict[str, Any] | None:
-    """The rows of a batch; None where they are too many to be sent."""
+    """The rows of a batch; None where they were not made, or are too many to be sent."""
+    if change.rows is None or change.new is None:
+        return None
     if len(change.rows) + len(change.new) > MOST_ROWS:
         return None
     rows, new = orjson.dumps(change.rows), orjson.dumps(change.new)

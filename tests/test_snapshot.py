@@ -257,6 +257,7 @@ def through_the_doors(draw, trace_id, steps):
 async def watch_the_doors(draw, monkeypatch):
     published = []
     monkeypatch.setattr(live, "publish", lambda changes: published.extend(changes))
+    monkeypatch.setattr(live, "watched", lambda number: True)
     monkeypatch.setattr(feeds, "TICKS", (1, 2, 5, 10))
     trace_id = f"doors-{next(_runs)}"
     root = {"id": "root", "trace_id": trace_id, "parent_id": None, "job_id": "job", "actor_type": "AGENT"}

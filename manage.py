@@ -7,8 +7,9 @@ import sys
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tower.settings")
-    import tower  # noqa: F401  (puts the newer SQLite in before Django loads its own)
     from django.core.management import execute_from_command_line
+
+    import tower  # noqa: F401  (puts the newer SQLite in before Django loads its own)
 
     execute_from_command_line(sys.argv)
 

@@ -19,10 +19,10 @@ def tally(success: int = 0, failed: int = 0, cancelled: int = 0, skipped: int = 
 
 
 def standing(kids: Tally, **given: object) -> Standing:
-    known: dict[str, object] = dict(
-        own_status=PENDING, heard=False, own_ended=False, planned=0, join=None, under_cancel=False,
-        forced=None, kids=kids, aggregators=Tally(),
-    )  # fmt: skip
+    known: dict[str, object] = {
+        "own_status": PENDING, "heard": False, "own_ended": False, "planned": 0, "join": None,
+        "under_cancel": False, "forced": None, "kids": kids, "aggregators": Tally(),
+    }  # fmt: skip
     return Standing(**{**known, **given})  # type: ignore[arg-type]
 
 

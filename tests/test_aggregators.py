@@ -85,7 +85,8 @@ def test_a_silent_group_aggregator_ends_by_its_siblings_once_the_plan_is_closed(
 
 
 def test_its_verdict_is_that_of_its_own_join() -> None:
-    edit.create({"id": "strict", "name": "s", "actor_type": "GROUP_AGG", "code_ref": "x", "join": {"policy": "all"}}, by="t")  # fmt: skip
+    strict = {"id": "strict", "name": "s", "actor_type": "GROUP_AGG", "code_ref": "x"}
+    edit.create({**strict, "join": {"policy": "all"}}, by="t")
     register("root", "a<root", "b<root", "sum<root:GROUP_AGG", plan=2, jobs={"sum": "strict"})
 
     report("a COMPLETED", "b FAILED")

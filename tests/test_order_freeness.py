@@ -46,7 +46,7 @@ said = st.fixed_dictionaries(
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Registrations and reports that do not contradict each other; parents have smaller numbers, so no ring."""
+    """Registrations and reports that do not contradict each other; parents have smaller numbers: no ring."""
     registrations = []
     for i, id in enumerate(IDS):
         if draw(st.booleans()) or i == 0:
@@ -94,12 +94,13 @@ def play(operations: list[tuple[str, dict[str, Any]]], cuts: random.Random) -> T
     trace_id = f"h{next(serial)}"
     at = 0
     while at < len(operations):
-        kind, size = operations[at][0], cuts.randint(1, 4)
-        batch = [body for k, body in operations[at : at + size] if k == kind]
-        batch = [{**body, "trace_id": trace_id} for body in batch]
-        taken = list(itertools.takewhile(lambda op: op[0] == kind, operations[at : at + size]))
-        batch = batch[: len(taken)]
-        at += len(taken)
+        kind = operations[at][0]
+        some = itertools.takewhile(
+            lambda operation, kind=kind: operation[0] == kind,  # type: ignore[misc]
+            operations[at : at + cuts.randint(1, 4)],
+        )
+        batch = [{**body, "trace_id": trace_id} for _, body in some]
+        at += len(batch)
         if kind == "register":
             assert not (said := ingest.register(batch)).rejected, said.rejected
         else:
@@ -147,7 +148,12 @@ def recount(trace: Trace) -> None:
     assert (trace.ended_ms is not None) == ended
 
 
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(
+    max_examples=int(os.environ.get("TOWER_EXAMPLES", "60")),
+    derandomize="TOWER_EXAMPLES" not in os.environ,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 
 @FEW

@@ -1,4 +1,4 @@
-"""``manage.py demo_definitions``: what the demo fleet works for, for a fleet that runs apart from ``up --demo``."""
+"""``manage.py demo_definitions``: what a demo fleet works for that runs apart from ``up --demo``."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def lines(records: Sequence[ControlRecord]) -> Iterator[Line]:
         yield Line(
             record,
             ACTIONS[record.action],
-            tasks.get((record.trace, task_id), task_id),
+            str(tasks.get((record.trace, task_id), task_id)),
             runs.get(record.trace, record.trace_id),
             link(record.trace_id, task_id),
         )

@@ -168,8 +168,8 @@ def lines(records: Sequence[ControlRecord]) -> Iterator[Line]:
         yield Line(
             record,
             ACTIONS[record.action],
-            str(tasks.get((record.trace, task_id), task_id)),
-            runs.get(record.trace, record.trace_id),
+            tasks.get((record.trace, task_id), task_id),
+            runs.get(record.trace) or str(record.trace_id),
             link(record.trace_id, task_id),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.conf import settings
@@ -105,6 +106,16 @@ def own_database() -> Iterator[str]:
     """DATABASE_URL for the towers of one module."""
     with servers.database_of_its_own() as url:
         yield url
+
+
+@pytest.fixture
+def suite_database(db: None) -> str:
+    """DATABASE_URL of the database that the tests themselves use, for a process beside them."""
+    at = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite://{at['NAME']}"
+    place = f"host={quote(at['HOST'], safe='')}&port={at['PORT']}".removesuffix("&port=")
+    return f"postgresql://{quote(at['USER'])}:{quote(at['PASSWORD'])}@/{at['NAME']}?{place}"
 
 
 @pytest.fixture

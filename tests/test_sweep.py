@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from urllib.parse import quote
 
 import pytest
 from django.db import connection, connections
@@ -416,14 +415,9 @@ def test_f7_a_redis_that_is_away_holds_up_no_cancel(valkey):
 
 
 @pytest.fixture
-def sweeper():
+def sweeper(suite_database):
     """``manage.py sweep`` on the database and the Valkey of this suite."""
-    at = connection.settings_dict
-    url = f"sqlite://{at['NAME']}"
-    if connection.vendor == "postgresql":
-        place = f"host={quote(at['HOST'], safe='')}&port={at['PORT']}".removesuffix("&port=")
-        url = f"postgresql://{quote(at['USER'])}:{quote(at['PASSWORD'])}@/{at['NAME']}?{place}"
-    environment = os.environ | {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "tower.settings"}
+    environment = os.environ | {"DATABASE_URL": suite_database, "DJANGO_SETTINGS_MODULE": "tower.settings"}
     process = subprocess.Popen([sys.executable, "manage.py", "sweep"], cwd=ROOT, env=environment)
     until(lambda: Beat.objects.exists() and redis.client().pubsub_numpat(), "the sweeper beats and listens")
     yield process

@@ -125,6 +125,11 @@ end
 """
 )
 
+#: KEYS: stream. ARGV: group, entries that were trimmed before. Also where memory is full: reading frees it.
+MAKE_GROUP: Final = """#!lua flags=allow-oom
+return redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM', 'ENTRIESREAD', ARGV[2])
+"""
+
 #: KEYS: dead letters. ARGV: the seven values of each. Also where memory is full: it moves what is there, and
 #: what lies pending meanwhile would keep the stream from being trimmed.
 BURY: Final = """#!lua flags=allow-oom
@@ -236,7 +241,7 @@ class RedisStream:
             except redis.ResponseError:
                 trimmed = 0
             try:
-                self._client().xgroup_create(STREAM, GROUP, id="0", mkstream=True, entries_read=trimmed)
+                self._run(MAKE_GROUP, STREAM, [GROUP, trimmed])
             except redis.ResponseError as error:
                 if "BUSYGROUP" not in str(error):
                     raise

@@ -16,6 +16,7 @@ from django.db import connection
 from controls.clock import CLOCK
 from controls.models import ControlRecord
 from instances.intents import InForce, Intents
+from tower.errors import NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,12 @@ def count(number: int, last_number: int, *, ended: bool) -> None:
 
 def moment(number: int) -> Moment:
     clock = CLOCK[connection.vendor]
-    [row] = _rows(
+    found = _rows(
         f"SELECT seq, pending, running, ended_ms, {clock} FROM instances_trace WHERE number = %s", number
     )
-    return Moment(*row)
+    if not found:  # pruned since it was looked up
+        raise NotFound("There is no such trace.")
+    return Moment(*found[0])
 
 
 def standing(number: int, places: Sequence[str]) -> Intents:

@@ -103,6 +103,9 @@ class CommandStore(Protocol):
     def keep(self, trace_ids: Sequence[str]) -> None:
         """Let no command of these trees go."""
 
+    def forget(self, trace_id: str) -> None:
+        """Drop the commands of a tree that is gone for good."""
+
 
 class RedisStore:
     def __init__(self, client: redis.Redis) -> None:
@@ -156,6 +159,10 @@ class RedisStore:
             for trace_id in trace_ids:
                 pipe.persist(key(trace_id))
             pipe.execute()
+
+    def forget(self, trace_id: str) -> None:
+        with _away():
+            self._client.delete(key(trace_id))
 
 
 class MemoryStore:
@@ -220,6 +227,10 @@ class MemoryStore:
         self._answer()
         for trace_id in trace_ids:
             self.expiry.pop(trace_id, None)
+
+    def forget(self, trace_id: str) -> None:
+        self._answer()
+        self._stands = {place: stands for place, stands in self._stands.items() if place[0] != trace_id}
 
     def _answer(self) -> None:
         if self.away:

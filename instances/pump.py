@@ -171,7 +171,7 @@ class Pump:
             self.source.release(left, at_once=True)
 
     def _buried(self, letters: Sequence[DeadLetter]) -> set[str]:
-        """Ids of the letters that are kept. Others stay pending, and come again without holding up the rest."""
+        """Ids of the letters that are kept; others stay pending and come again, and hold up no report."""
         if not letters:
             return set()
         try:

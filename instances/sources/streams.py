@@ -86,8 +86,8 @@ return {lost, read and read[1][2] or {}}
 """
 )
 
-#: KEYS: stream. ARGV: group, consumer, idle ms, how many, deliveries at most, mine. Takes over what lies idle,
-#: those first that were delivered least: (id, fields, deliveries), and how many have been deleted meanwhile.
+#: KEYS: stream. ARGV: group, consumer, idle ms, how many, deliveries at most, mine. Takes over what lies
+#: idle, that first which was delivered least: (id, fields, deliveries), and how many were deleted meanwhile.
 #: With ``mine`` 1 only what this consumer's name has in hand, idle or not, and not yet handed out thrice.
 #: (One script and not XAUTOCLAIM, which counts a delivery for all that it takes, also for what must wait.)
 #: An entry that kills its consumer would take the others of its batch along when its deliveries are

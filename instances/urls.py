@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from instances import api, api_reads, runs, views
+from instances import api, api_reads, dead_letter_views, runs, views
 
 api_patterns: list[URLPattern] = [
     path("traces/", api_reads.TracesView.as_view(), name="traces"),
@@ -20,5 +20,7 @@ api_patterns: list[URLPattern] = [
 ]
 page_patterns: list[URLPattern] = [
     path("", runs.runs, name="runs"),
+    path("dead-letters/", dead_letter_views.letters, name="dead-letters"),
+    path("dead-letters/<str:id>/", dead_letter_views.letter, name="dead-letter"),
     path("traces/<str:trace_id>/", views.trace, name="trace"),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -99,7 +100,7 @@ def test_what_its_children_print_is_prefixed(tower):
     assert re.search(r"^web +\| \{", tower.said, re.MULTILINE)
 
 
-@pytest.mark.parametrize("word", ["manage.py web", "manage.py sweep", "valkey-server"])
+@pytest.mark.parametrize("word", ["manage.py web", "manage.py sweep", "manage.py consume", "valkey-server"])
 def test_f1_a_killed_child_is_started_again(tower, word):
     before = until(lambda: child(tower, word), f"{word} runs")
 
@@ -122,6 +123,18 @@ def test_f3_what_valkey_holds_outlives_its_kill(tower):
             return False
 
     until(kept, "the value is back")
+
+
+def test_it_reads_the_queue_and_counts_what_it_read(tower):
+    client = redis.Redis.from_url(embedded_redis(tower), decode_responses=True)
+    event = {"event_id": "e", "trace_id": "Q", "task_id": "a", "event_type": "STARTED", "timestamp_ms": 1}
+
+    client.xadd("tms.task.events", {"event": json.dumps(event)})
+
+    until(lambda: tower.get("tasks/a/?trace_id=Q")[1].get("status") == "RUNNING", "it is folded")
+    counted = 'tower_events_total{source="queue",verdict="unattached"} 1.0'
+    until(lambda: counted in tower.call("GET", "/metrics", Accept="*/*")[1], "it is counted")
+    assert tower.get("/readyz")[1]["checks"]["consumer"]["consumers"] == 1
 
 
 def test_a_second_one_on_the_same_home_is_refused(tower):
@@ -226,6 +239,8 @@ def test_a_port_in_use_is_said(a_tower):
         ({"DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/x"}, "The database cannot be used"),
         ({"DATABASE_URL": "sqlite:////no/such/folder/x.sqlite3"}, "The database cannot be used"),
         ({"REDIS_URL": "http://127.0.0.1:6379"}, "REDIS_URL http://127.0.0.1:6379 cannot be used"),
+        ({"TOWER_EVENTS_URL": "http://127.0.0.1:1"}, "TOWER_EVENTS_URL http://127.0.0.1:1 cannot be used"),
+        ({"TOWER_MAX_DELIVERIES": "1"}, "TOWER_MAX_DELIVERIES must be at least 3"),
         ({"TOWER_ADMIN_PASSWORD": "short"}, "TOWER_ADMIN_PASSWORD is too weak"),
         ({"TOWER_MAX_BATCH": "many"}, "TOWER_MAX_BATCH must be a whole number"),
         ({"TOWER_LOG": "xml"}, "TOWER_LOG must be json or text"),

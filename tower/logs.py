@@ -36,6 +36,7 @@ FACTS = (
     "code",
     "error",
     "deed",
+    "entry",
     "client",
 )
 VALUE_CHARACTERS = 512

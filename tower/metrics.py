@@ -122,10 +122,12 @@ class Queued(Collector):
 
 
 def total(metric: MetricWrapperBase) -> float:
-    """What this process has counted under all labels."""
+    """What the processes of this machine have counted under all labels."""
+    families = multiprocess.MultiProcessCollector(None).collect() if folder() else metric.collect()  # type: ignore[no-untyped-call]
     return sum(
         sample.value
-        for family in metric.collect()
+        for family in families
+        if family.name == metric._name
         for sample in family.samples
         if not sample.name.endswith("_created")
     )

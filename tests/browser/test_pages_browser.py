@@ -8,6 +8,7 @@ from pathlib import Path
 
 import axe_playwright_python
 import pytest
+import redis
 from playwright.sync_api import expect
 
 from tests import servers
@@ -15,7 +16,14 @@ from tests import servers
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
 #: Parts of axe's best practices that name no failure of WCAG are left to the reviewer.
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
-PAGES = {"sign-in": "/login/", "runs": "/", "health": "/health/"}
+PAGES = {"sign-in": "/login/", "runs": "/", "health": "/health/", "dead letters": "/dead-letters/"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def a_dead_letter(live_tower):
+    client = redis.Redis.from_url((live_tower.home / "secrets" / "redis_url").read_text())
+    client.xadd("tms.task.events", {"event": '{"event_id": "' + "x" * 300})
+    servers.until(lambda: client.xlen("tms.task.events.dead"), "it is put aside")
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ DEFINE = Right(frozenset({"admin"}), "editor")
 PAGE = Right(None, "viewer")
 OPERATE = Right(None, "operator")
 EDIT = Right(None, "editor")
+ADMINISTER = Right(None, "admin")
 
 #: ``"*"`` stands for the methods that a row does not name.
 MATRIX: Mapping[str, Mapping[str, Right]] = {
@@ -62,6 +63,8 @@ MATRIX: Mapping[str, Mapping[str, Right]] = {
     "controls:issue": {"*": OPERATE},
     "controls:preview": {"GET": OPERATE},
     "health": {"*": PAGE},
+    "dead-letters": {"*": ADMINISTER},
+    "dead-letter": {"*": ADMINISTER},
     "password-again": {"*": PAGE},
     "theme": {"*": OPEN},
     "login": {"*": OPEN},

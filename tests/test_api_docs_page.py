@@ -16,3 +16,17 @@ def test_the_page_draws_the_document_under_the_policy(page: Any) -> None:
     page.locator(".try-out__btn").click()
     page.locator("button.execute").click()
     page.locator(".live-responses-table .response-col_status", has_text="200").wait_for()
+
+
+def test_it_follows_the_theme_of_the_pages(page: Any) -> None:
+    page.goto("/api/docs/")
+    page.locator("pre.version").first.wait_for()
+
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.locator("html.dark-mode").wait_for()
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('#api-docs')).backgroundColor")
+        != "rgb(255, 255, 255)"
+    )
+    page.evaluate("document.documentElement.dataset.theme = 'light'")
+    page.locator("html:not(.dark-mode)").wait_for()

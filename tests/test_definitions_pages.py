@@ -12,7 +12,7 @@ from ulid import ULID
 
 from instances.models import TaskBody, TaskInstance, Trace, TraceLabel
 from tests.people import signed_in_as
-from tower.definitions import edit, history, parameters, versions
+from tower.definitions import edit, history, parameters, versions, words
 from tower.definitions.models import TaskDefinition
 from tower.schemas import STATUSES
 
@@ -583,9 +583,9 @@ def test_the_form_can_be_had_as_a_command_that_a_shell_takes():
     answer = person("operator").post("/definitions/crawl/start/", sent, headers={"accept": "text/plain"})
 
     assert answer["Content-Type"].startswith("text/plain")
-    words = shlex.split(answer.content.decode().replace("\\\n", " "))
-    assert words[:4] == ["curl", "-X", "POST", "http://testserver/api/v1/traces/"]
-    body = json.loads(words[words.index("-d") + 1])
+    said = shlex.split(answer.content.decode().replace("\\\n", " "))
+    assert said[:4] == ["curl", "-X", "POST", "http://testserver/api/v1/traces/"]
+    body = json.loads(said[said.index("-d") + 1])
     assert body["job_id"] == "crawl" and body["labels"] == {"a": "b"}
     assert body["input_params"]["target"] == "it's $HOME `x` \\"
     assert not Trace.objects.exists()
@@ -612,3 +612,17 @@ def test_a_schema_that_leads_to_itself_ends():
     }
 
     assert [one.kind for one in parameters.fields(endless, {})] == [parameters.Kind.JSON]
+
+
+def test_the_bounds_of_a_parameter_count_in_the_singular_too():
+    schema = {
+        "properties": {
+            "a": {"type": "string", "minLength": 1, "maxLength": 80},
+            "b": {"type": "array", "minItems": 1.0, "maxItems": 2},
+        }
+    }
+
+    assert [one.facts for one in words.parameters(schema)] == [
+        ("at least 1 character", "at most 80 characters"),
+        ("at least 1.0 item", "at most 2 items"),
+    ]

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests import servers
-from tower import logs
+from tower import access_log, logs
 from tower.supervisor import plain
 
 TOKEN = "ctw_" + "a1B2c3" * 6
@@ -117,6 +117,22 @@ def test_errors_and_other_warnings_are_never_held_back():
 
     assert all(once.filter(record(level=logging.ERROR)) for _ in range(3))
     assert all(once.filter(record(level=logging.WARNING, code=str(code))) for code in range(3))
+
+
+@pytest.mark.parametrize(
+    ("notes", "status", "level"),
+    [
+        ({"route": "api:events", "token_name": "worker"}, 200, logging.INFO),
+        ({"route": "api:events", "token_name": access_log.DEMO_FLEET}, 200, logging.DEBUG),
+        ({"route": "api:events", "token_name": access_log.DEMO_FLEET}, 400, logging.INFO),
+        ({"route": "api:events", "token_name": access_log.DEMO_FLEET}, 0, logging.INFO),
+        ({"route": "readyz"}, 200, logging.DEBUG),
+        ({"route": "readyz"}, 503, logging.INFO),
+        ({"route": "login"}, 200, logging.INFO),
+    ],
+)
+def test_of_the_demo_and_of_probes_only_what_failed_is_told(notes, status, level):
+    assert access_log.level_of(notes, status) == level
 
 
 def test_a_request_leaves_one_line_without_its_query(live_tower):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -17,6 +17,8 @@ log = logging.getLogger("tower.access_log")
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 #: Asked every few seconds by machines.
 QUIET = {"healthz", "readyz", "metrics"}
+#: The token of the simulated actors of ``up --demo``: ten requests a second that nobody wants to read.
+DEMO_FLEET = "demo fleet"
 
 
 class Observed:
@@ -50,8 +52,7 @@ class Observed:
             route, method = str(notes.get("route", "")), scope["method"]
             metrics.HTTP_REQUESTS.labels(route, method if method in METHODS else "other", str(status)).inc()
             metrics.HTTP_SECONDS.labels(route).observe(seconds)
-            level = logging.DEBUG if route in QUIET and status == 200 else logging.INFO
-            log.log(level, "http_request", extra=line(scope, status, seconds))
+            log.log(level_of(notes, status), "http_request", extra=line(scope, status, seconds))
 
     async def _socket(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         logs.begin()
@@ -69,6 +70,13 @@ class Observed:
             await self.application(scope, receiving, send)
         finally:
             log.info("ws_closed", extra=line(scope, code, time.perf_counter() - start))
+
+
+def level_of(notes: Mapping[str, Any], status: int) -> int:
+    """What went well and was asked by a machine of ours is not for the eye; each failure is."""
+    demo = notes.get("token_name") == DEMO_FLEET and 200 <= status < 400
+    asked = notes.get("route") in QUIET and status == 200
+    return logging.DEBUG if demo or asked else logging.INFO
 
 
 def line(scope: dict[str, Any], status: int | None = None, seconds: float | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 
 from tower import valkey
 from tower.access.tokens import make_token, principal_of_token
+from tower.access_log import DEMO_FLEET
 from tower.binding import Refused
 from tower.settings import SECRETS_DIR, secret
 
@@ -55,6 +56,6 @@ def demo_token() -> str:
     file = SECRETS_DIR / "demo_token"
     if file.exists() and principal_of_token(raw := file.read_text().strip()) is not None:
         return raw
-    fresh = make_token("demo fleet", ("ingest", "read"))
+    fresh = make_token(DEMO_FLEET, ("ingest", "read"))
     valkey.written(file, fresh)
     return fresh

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from tower.definitions.jsontext import pretty
 from tower.definitions.models import Rules
@@ -122,10 +123,10 @@ def _facts(schema: Mapping[str, Any]) -> Iterator[str]:
         ("exclusiveMinimum", "> %s"),
         ("maximum", "≤ %s"),
         ("exclusiveMaximum", "< %s"),
-        ("minLength", _("at least %s characters")),
-        ("maxLength", _("at most %s characters")),
-        ("minItems", _("at least %s items")),
-        ("maxItems", _("at most %s items")),
+        ("minLength", ngettext("at least %s character", "at least %s characters", _n(schema, "minLength"))),
+        ("maxLength", ngettext("at most %s character", "at most %s characters", _n(schema, "maxLength"))),
+        ("minItems", ngettext("at least %s item", "at least %s items", _n(schema, "minItems"))),
+        ("maxItems", ngettext("at most %s item", "at most %s items", _n(schema, "maxItems"))),
         ("multipleOf", _("a multiple of %s")),
         ("format", "%s"),
         ("pattern", _("matches %s")),
@@ -135,6 +136,10 @@ def _facts(schema: Mapping[str, Any]) -> Iterator[str]:
             yield words % schema[key]
     if "default" in schema:
         yield _("default %s") % _cut(json.dumps(schema["default"], ensure_ascii=False))
+
+
+def _n(schema: Mapping[str, Any], key: str) -> int:
+    return int(schema.get(key, 0))
 
 
 def _cut(text: str) -> str:

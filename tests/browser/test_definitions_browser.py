@@ -235,3 +235,13 @@ def test_the_admin_form_works_under_the_policy_and_shows_the_line_of_an_error(pa
 
     expect(page.locator(".field-default_params .errorlist")).to_contain_text("line 2, column 7")
     expect(page.locator("textarea[name=default_params]")).to_have_value('{"a": 1,\n "b": }')
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_list_in_the_admin_site_fits_and_shows_the_way_back(new_page, width):
+    page = new_page(viewport={"width": width, "height": 740})
+    page.goto("/admin/definitions/taskdefinition/")
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    cut = "e => e.getBoundingClientRect().bottom > e.closest('#header').getBoundingClientRect().bottom"
+    assert not page.locator(".tower-nav").evaluate(cut)

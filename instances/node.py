@@ -205,63 +205,94 @@ _SAME = 1  # stands for the newest report's key, which most keys are
 
 
 def remember(node: Node) -> str:
+    """Spelled out, since it is written for each changed task of each batch."""
     own = node.own
     parts: dict[str, Any] = {}
     if own.newest is not None or not own.plain:
         newest = own.newest
-
-        def short(key: Key | None) -> Any:
-            return _SAME if key is not None and key == newest else key
-
+        end, progress, message = own.end, own.progress_key, own.message_key
+        worker, plan, start = own.worker_key, own.plan_key, own.last_start
         parts["o"] = [
             own.attempt,
             newest,
             own.paused,
             own.start,
-            short(own.end),
+            _SAME if end is not None and end == newest else end,
             own.end_kind,
             own.skipped,
-            short(own.progress_key),
-            short(own.message_key),
-            short(own.worker_key),
-            short(own.plan_key),
-            short(own.last_start),
+            _SAME if progress is not None and progress == newest else progress,
+            _SAME if message is not None and message == newest else message,
+            _SAME if worker is not None and worker == newest else worker,
+            _SAME if plan is not None and plan == newest else plan,
+            _SAME if start is not None and start == newest else start,
             own.plain,
             own.progress,
             own.planned,
         ]
-    for name, tally in (("k", node.tally), ("g", node.group_tally), ("q", node.gathered)):
-        if tally is not None and any(tally.by_status):
-            parts[name] = [*tally.by_status, tally.asleep, tally.first, tally.last]
-    for name, value in (
-        ("p", node.registered_plan or None),
-        ("h", node.hint),
-        ("y", node.kind_hint),
-        ("c", node.cap),
-        ("x", node.killed_ms),
-        ("t", node.timed_out),
-        ("m", node.has_texts or None),
-        ("s", node.settled_seq),
-        ("f", node.kid_seq),
-        ("r", node.heard_seq),
-        ("w", None if node.clock is None else list(node.clock)),
-        ("n", node.named),
-        ("z", None if node.frozen is None else list(node.frozen)),
-    ):
-        if value is not None:
-            parts[name] = value
+    if any(node.tally.by_status):
+        parts["k"] = _counts(node.tally)
+    if any(node.group_tally.by_status):
+        parts["g"] = _counts(node.group_tally)
+    if node.registered_plan:
+        parts["p"] = node.registered_plan
+    if node.hint is not None:
+        parts["h"] = node.hint
+    if node.kind_hint is not None:
+        parts["y"] = node.kind_hint
+    if node.cap is not None:
+        parts["c"] = node.cap
+    if node.killed_ms is not None:
+        parts["x"] = node.killed_ms
+    if node.timed_out is not None:
+        parts["t"] = node.timed_out
+    if node.has_texts:
+        parts["m"] = True
+    if node.settled_seq is not None:
+        parts["s"] = node.settled_seq
+    if node.kid_seq is not None:
+        parts["f"] = node.kid_seq
+    if node.heard_seq is not None:
+        parts["r"] = node.heard_seq
+    if node.clock is not None:
+        parts["w"] = list(node.clock)
+    if node.named is not None:
+        parts["n"] = node.named
+    if node.gathered is not None and any(node.gathered.by_status):
+        parts["q"] = _counts(node.gathered)
+    if node.frozen is not None:
+        parts["z"] = list(node.frozen)
     return orjson.dumps(parts).decode() if parts else ""
 
 
+def _counts(tally: Tally) -> list[Any]:
+    return [*tally.by_status, tally.asleep, tally.first, tally.last]
+
+
 def _own(kept: list[Any]) -> Own:
-    newest = _key(kept[1])
-    end, progress, message, worker, plan, start = (
-        newest if value == _SAME else _key(value) for value in (kept[4], *kept[7:12])
-    )
+    (attempt, newest, paused, start, end, end_kind, skipped, progress_key, message, worker, plan, begun,
+     plain, progress, planned) = kept  # fmt: skip
+    key = None if newest is None else (newest[0], newest[1])
     return Own(
-        kept[0], newest, kept[2], kept[3], end, kept[5], kept[6], progress, message, worker, plan, start,
-        kept[12], kept[13], kept[14],
-    )  # fmt: skip
+        attempt,
+        key,
+        paused,
+        start,
+        key if end == _SAME else None if end is None else (end[0], end[1]),
+        end_kind,
+        skipped,
+        key
+        if progress_key == _SAME
+        else None
+        if progress_key is None
+        else (progress_key[0], progress_key[1]),
+        key if message == _SAME else None if message is None else (message[0], message[1]),
+        key if worker == _SAME else None if worker is None else (worker[0], worker[1]),
+        key if plan == _SAME else None if plan is None else (plan[0], plan[1]),
+        key if begun == _SAME else None if begun is None else (begun[0], begun[1]),
+        plain,
+        progress,
+        planned,
+    )
 
 
 def _tally(counts: list[Any]) -> Tally:

@@ -122,16 +122,30 @@ def is_postgres() -> bool:
 # -- arrays
 
 
-def _text(values: Iterable[str | None]) -> str:
-    parts = ["NULL" if v is None else '"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"' for v in values]
-    return "{" + ",".join(parts) + "}"
+#: Stands between two texts until they are quoted; none holds a NUL (``reading.unfit``).
+_SEAM = "\0"
+
+
+def _text(values: Sequence[str | None]) -> str:
+    """Quoted always, or an id NULL would become SQL NULL; escaped in one pass over the whole column."""
+    if not values:
+        return "{}"
+    if None in values:
+        parts = ["NULL" if v is None else f'"{_escape(v)}"' for v in values]
+        return "{" + ",".join(parts) + "}"
+    joined = _escape(_SEAM.join(values))  # type: ignore[arg-type]
+    return '{"' + joined.replace(_SEAM, '","') + '"}'
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _plain(values: Iterable[Any]) -> str:
     return "{" + ",".join(["NULL" if v is None else str(v) for v in values]) + "}"
 
 
-def _array(kind: str, values: Iterable[Any]) -> str:
+def _array(kind: str, values: Sequence[Any]) -> str:
     return _text(values) if kind == "text" else _plain(values)
 
 
@@ -176,7 +190,7 @@ def pairs_of(values: Iterable[tuple[int, str]]) -> tuple[str, tuple[Any, ...]]:
     if is_postgres():
         return "unnest(%s::bigint[], %s::text[]) AS w(tree, name)", (
             _plain(a for a, _ in pairs),
-            _text(b for _, b in pairs),
+            _text([b for _, b in pairs]),
         )
     return (
         "(SELECT value ->> 0 AS tree, value ->> 1 AS name FROM json_each(%s)) AS w",
@@ -258,7 +272,7 @@ def lock_traces(ids: Iterable[str]) -> list[Row]:
         return run(
             f"SELECT id, {_TRACE_LIST} FROM instances_trace WHERE id = ANY(%s::text[])"
             " ORDER BY number FOR NO KEY UPDATE",
-            [_text(ids)],
+            [_text(list(ids))],
         )
     return run(
         f"SELECT id, {_TRACE_LIST} FROM instances_trace WHERE id IN (SELECT value FROM json_each(%s))"

@@ -526,6 +526,11 @@ def due_deadlines(now_ms: int, limit: int) -> list[Row]:
     )
 
 
+def due_of(task: int, kind: int) -> int | None:
+    found = run("SELECT due_ms FROM instances_deadline WHERE task = %s AND kind = %s", [task, kind])
+    return found[0][0] if found else None
+
+
 def still_due(ids: Iterable[int], now_ms: int) -> list[Row]:
     """(id, task, kind) of those that are due still; asked under the trace's lock, where they are set anew."""
     source, param = keys_of(ids)

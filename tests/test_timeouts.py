@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
+from django.db.models import F
 
 from instances import ingest
 from instances.models import Deadline, Event, TaskInstance, TaskSaid
@@ -177,3 +178,16 @@ def test_a_silent_task_has_no_limit(clock: Clock) -> None:
     clock.pass_minutes(60)
 
     assert standing() == ("PENDING", None)
+
+
+def test_time_in_which_nobody_listened_is_not_counted_by_a_hold_either(clock: Clock) -> None:
+    register("a")
+    report("a", "STARTED")
+    clock.now += 60 * MINUTE
+    Deadline.objects.update(due_ms=F("due_ms") + 60 * MINUTE)  # as the sweeper does for deaf time
+    report("a", "PROGRESS", paused=True)
+    report("a", "PROGRESS")
+
+    clock.pass_minutes(9)
+
+    assert standing() == ("RUNNING", None)

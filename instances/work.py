@@ -334,12 +334,18 @@ class Work:
         elif own.paused == (clock.since is None):
             return
         if own.paused:
-            spent = clock.spent + (0 if clock.since is None else self.now_ms - clock.since)
-            node.clock = Clock(own.attempt, spent, None)
+            node.clock = Clock(own.attempt, self._spent(node, clock, limit), None)
             return
         node.clock = Clock(own.attempt, clock.spent, self.now_ms)
         due = self.now_ms + max(limit - clock.spent, 0)
         self.deadlines.append((node.key, node.tree, Deadline.TIMEOUT, due))
+
+    def _spent(self, node: Node, clock: Clock, limit: int) -> int:
+        if clock.since is None:
+            return clock.spent
+        # The deadline and not the clock: it was moved by the time in which nobody listened.
+        due = rows.due_of(node.key, Deadline.TIMEOUT)
+        return clock.spent + self.now_ms - clock.since if due is None else limit - max(due - self.now_ms, 0)
 
     def give_grace(self, node: Node, *, since_ms: int) -> None:
         self.deadlines.append((node.key, node.tree, Deadline.GRACE, since_ms + self.grace_ms(node)))
@@ -547,7 +553,11 @@ class Work:
 
     def gathering_of(self, node: Node) -> Gathering | None:
         """What an aggregator collects, as it stands; its ancestors must be loaded."""
-        return self._gathering(node, self._standing(node, under_cancel=self._covered(node)))
+        return self._gathering(node, self.standing_of(node))
+
+    def standing_of(self, node: Node) -> Standing:
+        """What decides a task's status, as it stands; its ancestors must be loaded."""
+        return self._standing(node, under_cancel=self._covered(node))
 
     def _gathering(self, node: Node, standing: Standing) -> Gathering | None:
         join = standing.join or DEFAULT_JOIN

@@ -127,13 +127,15 @@ def when(ms: int | None) -> str:
 
 @register.filter
 def span(ms: int | None) -> str:
-    """4:12 · 2:52:33 · 3 d 04:11"""
+    """4:12 · 2:52:33 · 3 d 04:11 · 3650 d"""
     if not isinstance(ms, int):
         return ""
     seconds = max(0, ms // 1000)
     days, seconds = divmod(seconds, 86_400)
     hours, seconds = divmod(seconds, 3600)
     minutes, seconds = divmod(seconds, 60)
+    if days and not (hours or minutes):
+        return gettext("%(days)d d") % {"days": days}
     if days:
         return gettext("%(days)d d %(hours)02d:%(minutes)02d") % {
             "days": days,

@@ -23,6 +23,7 @@ export function span(ms) {
   const seconds = Math.max(0, Math.floor(ms / 1000));
   const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
   const two = (n) => String(n).padStart(2, "0");
+  if (days && !(hours || minutes)) return `${days} d`;
   if (days) return `${days} d ${two(hours)}:${two(minutes)}`;
   return hours ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
 }

@@ -138,10 +138,18 @@ def verdict(tally: Tally, join: Join, *, of: int) -> int:
 
 
 def early_verdict(standing: Standing, join: Join, *, of: int) -> int | None:
-    """The verdict as soon as no child still to come can change it, else None.
+    """The verdict as soon as no child still to come can change it, else None."""
+    met, broken = fixed(standing, join, of=of)
+    if met:
+        return SUCCESS
+    return FAILED if broken and standing.kids.by_status[FAILED] else None
+
+
+def fixed(standing: Standing, join: Join, *, of: int) -> tuple[bool, bool]:
+    """(whether the join is met, whether it cannot be met any more), whatever the children still to come do.
 
     Without a plan more children may always come; then only what no child can
-    undo is early: an ``any`` that is met, an ``all`` or ``at_most_failed`` that is broken.
+    undo is fixed: an ``any`` that is met, an ``all`` or ``at_most_failed`` that is broken.
     """
     success, failed, cancelled = (standing.kids.by_status[s] for s in (SUCCESS, FAILED, CANCELLED))
     n = needed(join, of)
@@ -158,9 +166,7 @@ def early_verdict(standing: Standing, join: Join, *, of: int) -> int | None:
             met, broken = by_count and success >= n, success + left < n
         case JoinPolicy.AT_MOST_FAILED:
             met, broken = by_count and failed + left <= n, by_count and failed > n
-    if met:
-        return SUCCESS
-    return FAILED if broken and failed else None
+    return met, broken
 
 
 # -- aggregators (contract, section 3.10)

@@ -10,18 +10,18 @@ import orjson
 from django.conf import settings
 from django.http import HttpResponse
 
-from instances import reads, snapshot
+from instances import attempts, eventlog, reads, snapshot
 from instances.api import StartRun
 from instances.collected import context_of
 from instances.intents import command
-from instances.lifecycle import Origin, Verdict
+from instances.lifecycle import AttemptSummary, Origin
 from instances.reads import Head, Places, Row, at_one_moment
 from instances.rows import is_postgres
 from tower.api import TowerView, answer
 from tower.errors import NotFound, TowerError
 from tower.paging import PAGED, page
 from tower.reading import Query, invalid_query
-from tower.schemas import ACTIONS, EVENT_TYPES, KINDS, STATUSES, ControlAction
+from tower.schemas import ACTIONS, STATUSES, ControlAction
 
 #: No list query may take longer.
 LIST_SECONDS = 2.0
@@ -326,7 +326,33 @@ class TaskView(TowerView):
             parent, ids = reads.with_all_above(head.number, [n])
             places = Places(head.id, head.root_n, reads.asked_of(head.number), parent, ids)
             rows = reads.details(head.number, [n])
-        return answer(reads.task_json(rows[0], places, reads.versions_in(rows)))
+            did = attempts_json(head.number, n)
+        return answer(reads.task_json(rows[0], places, reads.versions_in(rows)) | did)
+
+
+def attempts_json(number: int, n: int) -> dict[str, Any]:
+    node = attempts.node_of(number, n)
+    found = attempts.attempts(node) if node is not None else attempts.Attempts([])
+    return {"attempts": [attempt_json(one) for one in found.shown], "attempts_left_out": found.left_out}
+
+
+def attempt_json(one: AttemptSummary) -> dict[str, Any]:
+    return {
+        "attempt": one.attempt,
+        "status": STATUSES[one.status],
+        "started_at": reads.iso(one.started_ms),
+        "finished_at": reads.iso(one.finished_ms),
+        "ending": one.ending,
+        "origin": (Origin.TOWER if one.by_tower else Origin.ACTOR).name.lower() if one.ending else None,
+        "reported_status": None if one.reported_status is None else STATUSES[one.reported_status],
+        "timed_out_at": reads.iso(one.timed_out_ms),
+        "worker": one.worker,
+        "output_ref": one.output_ref,
+        "error_code": one.error_code,
+        "error_msg": one.error_msg,
+        "reports": one.reports,
+        "counted": one.counted,
+    }
 
 
 class CommandView(TowerView):
@@ -373,60 +399,29 @@ class AggregationView(TowerView):
 
 class TraceEventsView(TowerView):
     def get(self, request: Any, trace_id: str) -> HttpResponse:
-        query = Query(request, allowed=PAGED)
+        query = Query(request, allowed=eventlog.FILTERS | {"task_id"})
         with at_one_moment(LIST_SECONDS):
             head = reads.head(trace_id)
-            return answer(event_page(request, query, "trace", head.number, head))
+            task = task_of(query, head)
+            return answer(events(request, query, head, task))
 
 
 class TaskEventsView(TowerView):
     def get(self, request: Any, task_id: str) -> HttpResponse:
-        query = Query(request, allowed=PAGED | {"trace_id"})
+        query = Query(request, allowed=eventlog.FILTERS | {"trace_id"})
         with at_one_moment(LIST_SECONDS):
             head, n = the_task(query, task_id)
-            return answer(event_page(request, query, "task", head.number << 32 | n, head))
+            return answer(events(request, query, head, head.number << 32 | n))
 
 
-def event_page(request: Any, query: Query, column: str, key: int, head: Head) -> dict[str, Any]:
-    return page(
-        request,
-        query,
-        lambda position, limit: reads.events_after(column, key, position, limit),
-        lambda row: row[0],
-        f"{column}-events",
-        rows_before=lambda position, limit: reads.events_after(column, key, position, limit, backwards=True),
-        show=lambda row: event_json(row, head),
-    )
+def events(request: Any, query: Query, head: Head, task: int | None) -> dict[str, Any]:
+    return eventlog.log_page(request, query, head, task=task, show=lambda entry: entry.as_json(head.id))
 
 
-def event_json(row: Row, head: Head) -> dict[str, Any]:
-    (
-        _,
-        event_id,
-        task_id,
-        parent_id,
-        kind,
-        actor_type,
-        origin,
-        verdict,
-        payload,
-        warnings,
-        timestamp,
-        received,
-    ) = row
-    attempt = orjson.loads(payload).get("attempt") if '"attempt"' in payload else None
-    return {
-        "event_id": event_id,
-        "trace_id": head.id,
-        "task_id": task_id,
-        "parent_id": parent_id,
-        "actor_type": None if actor_type is None else KINDS[actor_type],
-        "event_type": EVENT_TYPES[kind],
-        "payload": orjson.Fragment(payload),
-        "timestamp_ms": timestamp,
-        "received_at": reads.iso(received),
-        "origin": Origin(origin).name.lower(),
-        "verdict": Verdict(verdict).name.lower(),
-        "warnings": orjson.Fragment(warnings) if warnings else [],
-        **({} if attempt is None else {"attempt": attempt}),
-    }
+def task_of(query: Query, head: Head) -> int | None:
+    """The task that a query names; -1, which no task has, where the trace has none of this id."""
+    task_id = query.text("task_id", 64)
+    if not task_id:
+        return None
+    n = reads.n_of(head.number, task_id)
+    return -1 if n is None else head.number << 32 | n

@@ -34,9 +34,14 @@ def context_of(tree: int, key: int, *, after: str, limit: int) -> Context:
     if node.kind not in AGGREGATORS:
         raise NotFound(f"{node.id} collects nothing: it is no aggregator.", code="not_an_aggregator")
     work.load_above([node])
+    return context_in(work, node, after=after, limit=limit)
+
+
+def context_in(work: Work, node: Node, *, after: str, limit: int) -> Context:
+    """The same of an aggregator that is loaded, with all above it."""
     gathering = work.gathering_of(node)
     frozen = node.frozen is not None
-    kept, late = rows.count_results(key, source_of(node))
+    kept, late = rows.count_results(node.key, source_of(node))
     ended = gathering.tally.ended if gathering is not None else 0
     return Context(
         expected=gathering.expected if gathering is not None else 0,

@@ -278,3 +278,101 @@ def verdict_in(own: Own, report: Report, attempt: int) -> Verdict:
     if own.end is not None and report.key > own.end:
         return Verdict.LATE
     return Verdict.APPLIED
+
+
+# -- what each attempt did
+
+
+@dataclass(frozen=True, slots=True)
+class Decree:
+    """What the tower did to one attempt: ended it FAILED for silence, or its task CANCELLED for good."""
+
+    kind: int
+    ms: int
+    attempt: int
+    error_code: str = ""
+    error_msg: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSummary:
+    """``ending``: the type of the report that stands, or TIMEOUT; None while it runs.
+
+    ``reported_status``: what its actor says, where the tower's word stands instead.
+    ``timed_out_ms`` beside an ending of the actor: contact was lost, then found.
+    ``counted``: false where a CANCEL did not let it be opened.
+    """
+
+    attempt: int
+    status: int
+    started_ms: int | None
+    finished_ms: int | None
+    ending: str | None
+    by_tower: bool
+    reported_status: int | None
+    timed_out_ms: int | None
+    worker: str | None
+    output_ref: str | None
+    error_code: str | None
+    error_msg: str | None
+    reports: int
+    counted: bool = True
+
+
+TIMEOUT = "TIMEOUT"
+
+
+def history(
+    reports: Iterable[Report], *, cap: int | None = None, decrees: Iterable[Decree] = ()
+) -> list[AttemptSummary]:
+    """What each attempt did, the first one first; order of the arguments is of no account."""
+    told = list(reports)
+    decreed: dict[int, dict[int, Decree]] = {}
+    for decree in decrees:
+        decreed.setdefault(decree.attempt, {})[decree.kind] = decree
+    killed = next((at for at, kinds in decreed.items() if REPORTED_CANCELLED in kinds), None)
+    belongs = attempts_of(told, cap=None if killed is not None else cap)
+    most = killed if killed is not None else cap
+    owns: dict[int, Own] = {attempt: Own(attempt=attempt) for attempt in decreed}
+    counts: dict[int, int] = {}
+    for report in told:
+        at = belongs[report.event_id]
+        _join_one(owns.setdefault(at, Own(attempt=at)), report)
+        counts[at] = counts.get(at, 0) + 1
+    return [
+        summed_up(
+            owns[at], decreed.get(at, {}), reports=counts.get(at, 0), counted=most is None or at <= most
+        )
+        for at in sorted(owns)
+    ]
+
+
+def summed_up(
+    own: Own, decreed: Mapping[int, Decree], *, reports: int, counted: bool = True
+) -> AttemptSummary:
+    """One attempt, with what the tower did to it by kind of event."""
+    silence, kill = decreed.get(REPORTED_FAILED), decreed.get(REPORTED_CANCELLED)
+    texts = own.texts or {}
+    # A cancel is for good; a timeout stands until the actor's own ending comes.
+    stands = kill or (silence if own.end is None else None)
+    ending: str | None = None
+    if stands is not None:
+        ending = EVENT_TYPES[kill.kind].value if kill else TIMEOUT
+    elif own.end is not None:
+        ending = EVENT_TYPES[own.end_kind].value
+    return AttemptSummary(
+        attempt=own.attempt,
+        status=own.status if stands is None else ENDING[stands.kind],
+        started_ms=own.start,
+        finished_ms=own.ended_ms if stands is None else stands.ms,
+        ending=ending,
+        by_tower=stands is not None,
+        reported_status=own.status if stands is not None and own.heard else None,
+        timed_out_ms=None if silence is None else silence.ms,
+        worker=texts.get("worker") or None,
+        output_ref=(texts.get("output_ref") or None) if stands is None else None,
+        error_code=(texts.get("error_code") if stands is None else stands.error_code) or None,
+        error_msg=(texts.get("error_msg") if stands is None else stands.error_msg) or None,
+        reports=reports,
+        counted=counted,
+    )

@@ -503,16 +503,25 @@ def where_is(task_id: str, trace_id: str | None) -> list[tuple[Head, int]]:
 
 _EVENT = (
     "SELECT e.position, e.event_id, k.id, e.parent_id, e.kind, e.actor_type, e.origin, e.verdict, e.payload,"
-    f" e.warnings, e.timestamp_ms, e.received_ms FROM instances_event e JOIN {TASK} k ON k.pk = e.task"
+    " e.warnings, e.timestamp_ms, e.received_ms, e.task, k.name"
+    f" FROM instances_event e JOIN {TASK} k ON k.pk = e.task"
 )
 
 
 def events_after(
-    column: str, key: int, position: int | None, limit: int, *, backwards: bool = False
+    column: str,
+    key: int,
+    position: int | None,
+    limit: int,
+    *,
+    backwards: bool = False,
+    where: Sequence[str] = (),
+    params: Sequence[Any] = (),
 ) -> list[Row]:
     """Log rows of one ``trace`` or ``task`` behind (or in front of) a position, in order of receipt."""
     sign, order = ("<", "DESC") if backwards else (">", "ASC")
-    beyond = f" AND e.position {sign} %s" if position is not None else ""
-    params = [key, *([position] if position is not None else []), limit]
-    rows = run(f"{_EVENT} WHERE e.{column} = %s{beyond} ORDER BY e.position {order} LIMIT %s", params)
+    beyond = [f"e.position {sign} %s"] if position is not None else []
+    all_of = " AND ".join([f"e.{column} = %s", *where, *beyond])
+    values = [key, *params, *([position] if position is not None else []), limit]
+    rows = run(f"{_EVENT} WHERE {all_of} ORDER BY e.position {order} LIMIT %s", values)
     return rows[::-1] if backwards else rows

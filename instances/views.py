@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
+from django.views.decorators.http import require_GET
 
-from instances.lifecycle import Origin, Verdict
-from instances.models import Event, TaskBody, TaskSaid, Trace
-from instances.outline import BLANK, CANCEL, PAUSE, RUN, Outline, Task, accepted, named
+from instances import reads
+from instances.eventlog import Entry, entries
+from instances.lifecycle import Origin
+from instances.models import TaskBody, TaskSaid, Trace
+from instances.outline import BLANK, CANCEL, PAGE, PAUSE, RUN, Outline, Task, accepted, named
+from instances.pane import AttemptLine, Pane, pane_of
+from instances.sentences import skew
 from instances.words import TABS, VERDICTS, words
 from tower.access.pages import page
 from tower.access.roles import role_at_least
-from tower.marks import BAR_ORDER, WORDS
+from tower.marks import BAR_ORDER, count
 from tower.schemas import ACTIONS, EVENT_TYPES, KINDS, STATUSES, TaskEventType, TaskInstanceStatus
 
 MODULES = tuple(
     f"tree/{name}.js"
     for name in (
         "trace", "store", "order", "rows", "waterfall", "live-socket", "wire",
-        "head", "detail-pane", "controls", "keys", "clock",
+        "head", "detail-pane", "told", "loose", "controls", "keys", "clock",
     )
 )  # fmt: skip
 #: Reports of a task that are shown before a script fetches more.
@@ -42,6 +47,24 @@ def trace(request: HttpRequest, trace_id: str) -> HttpResponse:
         raise Http404(_("There is no run of this id."))
     outline = outline_of(request, run)
     return render(request, "instances/trace.html", context(request, run, outline))
+
+
+@page("viewer")
+@require_GET
+def task(request: HttpRequest, trace_id: str, task_id: str) -> HttpResponse:
+    """What the pane of a task says beyond its row, in the reader's language; for the scripts of the page."""
+    run = Trace.objects.filter(id=trace_id, next_n__gt=0).first()
+    n = None if run is None else reads.n_of(run.number, task_id)
+    told = None if run is None or n is None else pane_of(run.number, n, after=after(request))
+    if told is None:
+        raise Http404(_("There is no such task in this run."))
+    return JsonResponse(told.as_json())
+
+
+def after(request: HttpRequest) -> str:
+    """The task id that a page of results follows."""
+    asked = request.GET.get("after", "")
+    return asked if reads.valid_id(asked) else ""
 
 
 def outline_of(request: HttpRequest, run: Trace) -> Outline:
@@ -89,7 +112,9 @@ def context(request: HttpRequest, run: Trace, outline: Outline) -> dict[str, Any
         "notices": list(notices(outline)),
         "tabs": TABS,
         "tab": tab if tab in dict(TABS) else "overview",
-        "detail": detail(outline) or NO_DETAIL,
+        "detail": detail(outline, after(request)) or NO_DETAIL,
+        "loose": loose(outline),
+        "no_attempt": NO_ATTEMPT,
         "no_event": NO_EVENT,
         "no_notice": Notice("", "PAUSE", "", "", None, None, None),
         "words": words(),
@@ -146,10 +171,35 @@ def how(action: int, holding: int | None, acting: int | None) -> str:
     return _("%(holding)d of %(acting)d hold") % {"holding": holding, "acting": acting}
 
 
+# -- what hangs nowhere
+
+#: Unattached tasks that are named at the head of the page.
+LOOSE_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Loose:
+    """The tops of what is unattached: how many (or "200+"), and the first few by name."""
+
+    count: str
+    tasks: list[tuple[str, str]]
+    more: int
+
+
+def loose(outline: Outline) -> Loose:
+    tops = [task for task in outline.tops if not task.attached]
+    shown = [(task.id, outline.title(task)) for task in tops[:LOOSE_NAMED]]
+    capped = not outline.whole and len(tops) > PAGE
+    return Loose(f"{PAGE}+" if capped else count(len(tops)), shown, len(tops) - len(shown))
+
+
 # -- one task
 
+#: What ``<template>`` is drawn from.
+NO_ATTEMPT = AttemptLine(0, "PENDING", "", [], None, None, "")
 
-def detail(outline: Outline) -> dict[str, Any] | None:
+
+def detail(outline: Outline, results_after: str) -> dict[str, Any] | None:
     task = outline.selected
     if task is None:
         return None
@@ -158,6 +208,8 @@ def detail(outline: Outline) -> dict[str, Any] | None:
     said = TaskSaid.objects.filter(task=key).first() or TaskSaid(task=key)
     here = outline.intents.get(task.id)
     end = outline.now_ms if task.is_open else task.finished_ms
+    told = pane_of(outline.trace.number, task.n, said=said, after=results_after)
+    logged = entries(reads.events_after("task", key, None, EVENTS))
     return {
         "id": task.id,
         "name": outline.title(task),
@@ -184,7 +236,8 @@ def detail(outline: Outline) -> dict[str, Any] | None:
         "labels": (body.labels if body else None) or {},
         "path": [{"id": t.id, "title": outline.title(t)} for t in (*outline.above(task), task)],
         "notes": list(notes(outline, task)),
-        "events": [event_line(e) for e in Event.objects.filter(task=key).order_by("position")[:EVENTS]],
+        "told": told,
+        "events": [event_line(entry) for entry in logged],
         "accepts": accepted(
             still_open=outline.still_open(task),
             asked=outline.asked(task),
@@ -200,9 +253,21 @@ NO_DETAIL: dict[str, Any] = dict.fromkeys(
         *("progress", "started_ms", "finished_ms", "spent_ms", "children", "message", "worker"),
         *("output_ref", "output_href", "error_code", "error_msg", "parameters"),
     ]
-) | {"id": "", "status": "PENDING", "labels": {}, "path": [], "notes": [], "events": [], "accepts": []}
+) | {
+    "id": "",
+    "status": "PENDING",
+    "labels": {},
+    "path": [],
+    "notes": [],
+    "told": Pane([], [], 0, None),
+    "events": [],
+    "accepts": [],
+}
 NO_EVENT: dict[str, Any] = dict.fromkeys(
-    ("kind", "status", "verdict", "verdict_word", "what", "origin", "text", "received_ms")
+    [
+        *("kind", "status", "verdict", "verdict_word", "what", "origin", "text", "received_ms"),
+        *("attempt", "why", "skew", "said_ms", "payload"),
+    ]
 )
 
 
@@ -232,11 +297,6 @@ def notes(outline: Outline, task: Task) -> Iterator[str]:
         yield (
             _("Cancelled by what was asked of %s.") if asked == CANCEL else _("Held by the pause of %s.")
         ) % name
-    if task.differs:
-        yield _("Its actor reported %(reported)s; the tower shows %(status)s.") % {
-            "reported": str(WORDS[STATUSES[task.reported_status or 0]]).lower(),
-            "status": str(WORDS[STATUSES[task.status]]).lower(),
-        }
     if not task.attached and task.parent_id is None:
         yield _("No report has named its parent yet.")
     if not task.registered:
@@ -273,21 +333,32 @@ SPEAKS_OF = {
 }
 
 
-def event_line(event: Event) -> dict[str, Any]:
-    kind = EVENT_TYPES[event.kind]
-    payload = orjson.loads(event.payload or "{}")
-    verdict = Verdict(event.verdict)
+#: More of a payload is not drawn into a page; the API has all of it.
+PAYLOAD_SHOWN = 4_000
+
+
+def event_line(entry: Entry) -> dict[str, Any]:
+    kind = EVENT_TYPES[entry.kind]
+    said = entry.said
     return {
         "kind": kind.value,
         "status": SPEAKS_OF[kind].value,
-        "verdict": verdict.name.lower(),
-        "verdict_word": VERDICTS[verdict],
+        "verdict": entry.verdict.name.lower(),
+        "verdict_word": VERDICTS[entry.verdict],
         "what": kind.value,
-        "origin": _("by the tower") if event.origin == Origin.TOWER else "",
+        "origin": _("by the tower") if entry.origin == Origin.TOWER else "",
+        "attempt": entry.attempt,
+        "why": entry.why,
+        "skew": skew(entry.skew_ms) if entry.origin == Origin.ACTOR else "",
+        "said_ms": entry.timestamp_ms,
         "text": " · ".join(
-            str(payload[key])
-            for key in ("message", "error_code", "error_msg", "output_ref")
-            if payload.get(key)
+            str(said[key]) for key in ("message", "error_code", "error_msg", "output_ref") if said.get(key)
         ),
-        "received_ms": event.received_ms,
+        "payload": payload_text(said) if said else "",
+        "received_ms": entry.received_ms,
     }
+
+
+def payload_text(said: Mapping[str, Any]) -> str:
+    text = shown(said)
+    return text if len(text) <= PAYLOAD_SHOWN else text[:PAYLOAD_SHOWN] + "\n…"

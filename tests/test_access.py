@@ -224,7 +224,7 @@ ARGUMENTS = {"trace_id": "nobody", "task_id": "nobody", "id": "nobody"}
 
 
 def address(name: str) -> str:
-    for wanted in ([], ["trace_id"], ["task_id"], ["id"]):
+    for wanted in ([], ["trace_id"], ["task_id"], ["id"], ["trace_id", "task_id"]):
         with contextlib.suppress(NoReverseMatch):
             return reverse(name, kwargs={key: ARGUMENTS[key] for key in wanted})
     raise AssertionError(name)

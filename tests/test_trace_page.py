@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -36,6 +37,11 @@ class Elements(HTMLParser):
 
     def of(self, **wanted):
         return [a for _, a in self.found if all(a.get(k.replace("_", "-")) == v for k, v in wanted.items())]
+
+
+def text_of(html):
+    """What a reader reads: no tags, spaces as one."""
+    return " ".join(unescape(re.sub(r"<[^>]*>", "", html)).split())
 
 
 def rows(html):
@@ -267,7 +273,7 @@ def test_the_chosen_task_shows_what_is_known_of_it(operator):
         "slow down",
     ):
         assert text in html
-    assert "Its actor reported success; the tower shows failed." in html
+    assert "The actor says SUCCESS; the tower shows FAILED." in text_of(html)
     (tab,) = Elements(html).of(data_tab="error")
     assert tab["aria-selected"] == "true"
 

@@ -1,10 +1,11 @@
 // @ts-check
 /** All about the selected task. State comes from the store at once, texts are fetched; all of it is text, never markup. */
-import { paintTime, span, count } from "../js/marks.js";
+import { paintTime, span, count, when } from "../js/marks.js";
 import { announce } from "../js/voice.js";
 import { now } from "./clock.js";
 import { point } from "./rows.js";
-import { CANCEL, DIFFERS, FAILED, HOLDS, KINDS, PLACEHOLDER, RUN, STATUSES, UNATTACHED, isOpen } from "./store.js";
+import { CANCEL, DIFFERS, FAILED, HOLDS, KINDS, PLACEHOLDER, RUN, STATUSES, UNATTACHED, isAggregator, isOpen } from "./store.js";
+import { Told } from "./told.js";
 import { say } from "./words.js";
 
 /** A task that changes all the time is asked for this often. */
@@ -31,10 +32,15 @@ export class DetailPane {
     /** @type {any} */ this.task = null;
     /** @type {any[]} */ this.controls = [];
     this.pattern = /** @type {HTMLTemplateElement} */ (document.getElementById("event"));
+    this.told = new Told(this.pane, page.dataset.told ?? "", () => this.#offerTabs());
+    this.logUrl = page.dataset.log ?? "";
+    this.seq = -1;
+    /** @type {WeakMap<Element, any>} */ this.payloads = new WeakMap();
     /** Where the last page of reports begins, and how many rows stand before it. */
     this.log = { url: "", before: 0, next: "" };
     this.pane.addEventListener("click", (event) => this.#clicked(event));
     this.pane.addEventListener("keydown", (event) => this.#pressed(event));
+    this.pane.addEventListener("toggle", (event) => this.#unfolded(/** @type {HTMLElement} */ (event.target)), true);
   }
 
   get open() {
@@ -66,6 +72,7 @@ export class DetailPane {
     this.task = null;
     this.was = n < 0 ? -1 : this.store.status[n];
     this.log = { url: "", before: 0, next: "" };
+    this.told.show(n < 0 ? undefined : this.store.ids[n]);
     if (n < 0) return;
     const id = this.store.ids[n] ?? "";
     for (const form of /** @type {NodeListOf<HTMLFormElement>} */ (this.pane.querySelectorAll("form[data-control]"))) {
@@ -80,6 +87,7 @@ export class DetailPane {
     this.list("labels").replaceChildren();
     this.list("output").replaceChildren();
     this.list("events").replaceChildren();
+    /** @type {HTMLAnchorElement} */ (this.pane.querySelector("[data-link=log]")).href = `${this.logUrl}?task_id=${encodeURIComponent(id)}`;
     this.part("no-output").hidden = this.part("no-events").hidden = true;
     this.draw();
     this.#choose(this.tab);
@@ -88,7 +96,11 @@ export class DetailPane {
   /** With each frame: writes only if this task, or what is asked, has changed. */
   draw() {
     const { store, n } = this;
-    if (n < 0 || (this.stamp === store.stamp[n] && this.epoch === store.epoch)) return;
+    if (n < 0) return;
+    // What an aggregator waits for stands beside it, or anywhere: any change may be one of it.
+    if (this.seq !== store.seq && isAggregator(store.kind[n])) this.#later();
+    this.seq = store.seq;
+    if (this.stamp === store.stamp[n] && this.epoch === store.epoch) return;
     this.stamp = store.stamp[n];
     this.epoch = store.epoch;
     const status = STATUSES[store.status[n]], over = store.over[n], asked = store.asked(n);
@@ -168,7 +180,6 @@ export class DetailPane {
     if (differs && reported) {
       const word = say(`status_${reported}`).toLowerCase();
       set(this.field("reported"), say("reported", { status: word }));
-      lines.push(say("disagree", { reported: word, status: say(`status_${STATUSES[store.status[n]]}`).toLowerCase() }));
     }
     if (store.over[n] & UNATTACHED && store.parent[n] < 0) lines.push(say("no_parent"));
     if (store.over[n] & PLACEHOLDER) lines.push(say("not_registered"));
@@ -185,6 +196,7 @@ export class DetailPane {
     this.waiting = setTimeout(() => {
       this.waiting = undefined;
       this.#fetchTask();
+      this.told.refresh();
       if (this.tab === "events") this.#fetchEvents();
     }, this.task ? REFETCH_MS : 0);
   }
@@ -258,9 +270,17 @@ export class DetailPane {
     page.results.forEach((/** @type {any} */ event, /** @type {number} */ at) => {
       const place = list.children[this.log.before + at] ?? list.appendChild(/** @type {Element} */ (this.pattern.content.firstElementChild).cloneNode(true));
       paintEvent(/** @type {HTMLElement} */ (place), event);
+      this.payloads.set(place, event.payload ?? {});
+      this.#unfolded(/** @type {HTMLElement} */ (place.querySelector("details")));
     });
     this.part("no-events").hidden = list.children.length > 0;
     /** @type {HTMLElement} */ (this.pane.querySelector("[data-more=events]")).hidden = !this.log.next;
+  }
+
+  /** A payload is written out only where somebody looks; it may have 64 KiB. @param {HTMLElement} fold */
+  #unfolded(fold) {
+    const payload = fold.matches("[data-part=payload][open]") && this.payloads.get(/** @type {Element} */ (fold.closest("li")));
+    if (payload) set(within(fold, "payload"), JSON.stringify(payload, null, 2));
   }
 
   /** The controls of this trace, newest first. @param {any[]} controls */
@@ -296,6 +316,9 @@ export class DetailPane {
     const tab = /** @type {HTMLElement} */ (this.pane.querySelector("[data-tab=error]"));
     tab.hidden = !failed;
     if (!failed && this.tab === "error") this.#choose("overview");
+    const joins = /** @type {HTMLElement} */ (this.pane.querySelector("[data-tab=join]"));
+    joins.hidden = this.told.known && !this.told.joins;
+    if (joins.hidden && this.tab === "join") this.#choose("overview");
   }
 
   /** @param {string} name */
@@ -319,6 +342,7 @@ export class DetailPane {
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
     const tab = /** @type {HTMLElement | null} */ (at.closest("[role=tab]"));
     const go = /** @type {HTMLElement | null} */ (at.closest("[data-list=path] a"));
+    const named = /** @type {HTMLElement | null} */ (at.closest("a[data-task]"));
     if (tab) {
       event.preventDefault();
       this.#choose(tab.dataset.tab ?? "overview");
@@ -328,6 +352,14 @@ export class DetailPane {
     } else if (go) {
       event.preventDefault();
       this.does.select(Number(go.dataset.go));
+    } else if (named) {
+      const n = this.store.find(named.dataset.task ?? "");
+      if (n < 0) return;
+      event.preventDefault();
+      this.does.select(n);
+    } else if (at.closest("[data-more=results]")) {
+      event.preventDefault();
+      this.told.more();
     } else if (at.closest("[data-more=events]")) this.#fetchEvents(true);
   }
 
@@ -359,9 +391,21 @@ function paintEvent(item, event) {
   set(within(item, "what"), event.event_type);
   const verdict = say(`verdict_${event.verdict}`);
   set(within(item, "verdict"), [event.origin === "tower" ? say("by_tower") : "", verdict].filter(Boolean).join(" · "));
+  set(within(item, "attempt"), event.attempt > 1 ? say("attempt", { n: count(event.attempt) }) : "");
+  set(within(item, "skew"), event.origin === "tower" ? "" : say("clock", { skew: skew(event.skew_ms) }));
+  const why = event.reason;
+  // The instant in a reason is written for programs; readers have their own time.
+  set(within(item, "why"), why ? why.message.split(why.at ?? "\0").join(when(Date.parse(why.at))) : "");
   const said = event.payload ?? {};
+  /** @type {HTMLElement} */ (item.querySelector("[data-part=payload]")).hidden = !Object.keys(said).length;
   const progress = typeof said.progress === "number" ? `${Math.round(said.progress)} %` : null;
   set(within(item, "text"), [progress, said.message, said.error_code, said.error_msg, said.output_ref].filter((one) => one != null && one !== "").map(String).join(" · "));
+}
+
+/** As instances.sentences.skew: +3.2 s, −4:12. @param {number} ms */
+function skew(ms) {
+  const size = Math.abs(ms), sign = ms > 0 ? "+" : "−";
+  return sign + (size < 60_000 ? `${(size / 1000).toFixed(1)} s` : span(size));
 }
 
 /** An output is a link only where it is plain http or https. @param {string} ref */

@@ -6,7 +6,7 @@ export const KINDS = ["AGENT", "GROUP_AGG", "SINGLE_AGG", "EXECUTION"];
 export const ACTIONS = ["RUN", "PAUSE", "CANCEL"];
 export const [PENDING, RUNNING, SUCCESS, FAILED, CANCELLED, SKIPPED] = STATUSES.keys();
 export const [RUN, PAUSE, CANCEL] = ACTIONS.keys();
-const GROUP_AGG = 1;
+const GROUP_AGG = 1, SINGLE_AGG = 2;
 /** Bits of the column `over`. */
 export const HOLDS = 1, DIFFERS = 2, UNATTACHED = 4, PLACEHOLDER = 8;
 
@@ -17,6 +17,9 @@ export const HOLDS = 1, DIFFERS = 2, UNATTACHED = 4, PLACEHOLDER = 8;
  *   split?: number, over?: number}} Row
  * @typedef {[place: number, action: number, number: number]} Intent place is an `n`, or -1 for the whole tree
  */
+
+/** @param {number} kind */
+export const isAggregator = (kind) => kind === GROUP_AGG || kind === SINGLE_AGG;
 
 /** @param {number} status */
 export const isOpen = (status) => status === PENDING || status === RUNNING;

@@ -56,6 +56,8 @@ MATRIX: Mapping[str, Mapping[str, Right]] = {
     "api:docs": {"*": PAGE},
     "runs": {"*": PAGE},
     "trace": {"*": PAGE},
+    "trace-log": {"GET": PAGE},
+    "trace-task": {"GET": PAGE},
     "definitions": {"GET": PAGE, "POST": EDIT},
     "definition": {"GET": PAGE, "POST": EDIT},
     "definition-start": {"*": OPERATE},

@@ -122,7 +122,11 @@ def _ended(facts: Waiting, ready: Frozen | None) -> Sentence:
     if facts.by is By.AGGREGATORS:
         return fill(_("Its {n} aggregators decided how it ended."), n=count(facts.tally.total))
     if facts.by is By.COLLECTED:
-        said = _("Ready since {at}: {n} results are frozen, which are {status} by {policy}.")
+        said = ngettext(
+            "Ready since {at}: {n} result is frozen, {status} by {policy}.",
+            "Ready since {at}: {n} results are frozen, {status} by {policy}.",
+            facts.tally.total,
+        )
         return fill(
             said,
             at=at(ready.at_ms) if ready else "",

@@ -395,7 +395,7 @@ function paintEvent(item, event) {
   set(within(item, "skew"), event.origin === "tower" ? "" : say("clock", { skew: skew(event.skew_ms) }));
   const why = event.reason;
   // The instant in a reason is written for programs; readers have their own time.
-  set(within(item, "why"), why ? why.message.split(why.at ?? "\0").join(when(Date.parse(why.at))) : "");
+  set(within(item, "why"), why?.at ? why.message.split(why.at).join(when(Date.parse(why.at))) : why?.message ?? "");
   const said = event.payload ?? {};
   /** @type {HTMLElement} */ (item.querySelector("[data-part=payload]")).hidden = !Object.keys(said).length;
   const progress = typeof said.progress === "number" ? `${Math.round(said.progress)} %` : null;

@@ -25,6 +25,7 @@ from instances import live, writer
 from instances.intents import CANCEL, InForce
 from tower import metrics
 from tower.errors import Conflict, NotFound, TowerError
+from tower.faults import fault
 from tower.marks import iso
 from tower.schemas import ACTIONS, ControlAction
 
@@ -220,11 +221,13 @@ def _stand(record: ControlRecord, before: InForce | None, moment: Moment) -> Non
 
 def _deliver(record: ControlRecord, *, asked_at: float) -> None:
     started = time.monotonic()
+    fault("before_put", ACTIONS[record.action].value)
     try:
         commands().put(delivery_of(record))
     except StoreAway as error:
         log.warning("control_undelivered", extra={"trace_id": record.trace_id, "error": str(error)})
         return
+    fault("after_put")
     done = time.monotonic()
     metrics.CONTROL_DELIVERY_SECONDS.observe(done - started)
     # Counted on from the database's clock, which this machine's may differ from.

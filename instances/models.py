@@ -279,7 +279,9 @@ class Collected(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["trace", "task_id", "aggregator"], name="one_collection_of_a_task")
+            models.UniqueConstraint(
+                fields=["trace", "task_id", "aggregator"], name="one_collection_of_a_task"
+            )
         ]
 
 

@@ -72,8 +72,8 @@ def test_f13_writers_that_cross_traces_in_any_order_only_wait_for_each_other(tow
 # -- an answer that is lost
 
 
-def cut_after_sending(tower, path, body):
-    """Send a whole request, and hang up before anything is answered."""
+def unanswered(tower, path, body, done):
+    """Send a request, wait until its deed is done, and hang up without having read the answer."""
     raw = json.dumps(body).encode()
     head = (
         f"POST /api/v1/{path} HTTP/1.1\r\nHost: 127.0.0.1:{tower.port}\r\n"
@@ -82,37 +82,26 @@ def cut_after_sending(tower, path, body):
     )
     with socket.create_connection(("127.0.0.1", tower.port)) as line:
         line.sendall(head.encode() + raw)
-        # A reset, and not a farewell after the answer.
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        until(done, f"{path} is done")
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset
 
 
 def test_f29_what_is_said_again_after_a_lost_answer_is_there_once(tower):
     base = {"trace_id": "f29", "job_id": "j", "actor_type": "AGENT"}
-    tasks = [base | {"id": f"t{i}", "parent_id": "t0" if i else None} for i in range(50)]
-    reports = [
-        {
-            "event_id": f"e{i}",
-            "trace_id": "f29",
-            "task_id": f"t{i}",
-            "event_type": "STARTED",
-            "timestamp_ms": 1,
-        }
-        for i in range(50)
-    ]
+    tasks = [{**base, "id": "t0"}, *({**base, "id": f"t{i}", "parent_id": "t0"} for i in range(1, 50))]
+    said = {"trace_id": "f29", "event_type": "STARTED", "timestamp_ms": 1}
+    reports = [{**said, "event_id": f"e{i}", "task_id": f"t{i}"} for i in range(50)]
     control = {"id": "f29-c", "trace_id": "f29", "action": "PAUSE"}
 
-    cut_after_sending(tower, "tasks/", tasks)
-    until(lambda: tower.get("traces/f29/")[0] == 200, "the tasks are there")
-    again = tower.post("tasks/", tasks)
-    cut_after_sending(tower, "events/", reports)
-    until(lambda: tower.get("traces/f29/")[1]["counts"]["RUNNING"] == 50, "the reports are there")
+    unanswered(tower, "tasks/", tasks, lambda: tower.get("traces/f29/")[0] == 200)
+    registered = tower.post("tasks/", tasks)
+    unanswered(tower, "events/", reports, lambda: tower.get("traces/f29/")[1]["counts"]["RUNNING"] == 50)
     reported = tower.post("events/", reports)
-    cut_after_sending(tower, "controls/", control)
-    until(lambda: tower.get("controls/f29-c/")[0] == 200, "the control is there")
+    unanswered(tower, "controls/", control, lambda: tower.get("controls/f29-c/")[0] == 200)
     asked = tower.post("controls/", control)
 
-    assert again[0] == 201
-    assert {one["created"] for one in again[1]["results"]} == {False}
+    assert registered[0] == 201
+    assert {one["created"] for one in registered[1]["results"]} == {False}
     assert (reported[0], reported[1]["accepted"], reported[1]["duplicates"]) == (200, 0, 50)
     assert (asked[0], asked[1]["id"]) == (200, "f29-c")
     assert len(tower.get("controls/?trace_id=f29")[1]["results"]) == 1

@@ -15,6 +15,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tower.settings")
 import tower  # noqa: F401  (puts the newer SQLite in before Django loads its own)
 from controls.policy import ANSWERS
 from instances.lifecycle import MOVES, Verdict
+from instances.reasons import Cause
 from tower.access.matrix import MATRIX, Right
 from tower.schemas import ControlAction, TaskEventType
 
@@ -27,6 +28,21 @@ VERDICTS: Mapping[Verdict, str] = {
     Verdict.LATE: "after the standing ending of its attempt",
     Verdict.CONFLICT: "another ending than the one that stands",
     Verdict.UNATTACHED: "it counts, for a task whose parent nobody has named",
+}
+
+REASONS: Mapping[Cause, str] = {
+    Cause.OLDER_ATTEMPT: "its attempt is older than the one that stands",
+    Cause.ATTEMPT_NOT_OPENED: "its attempt was not opened, since a CANCEL is in force",
+    Cause.OLDER: "what it says is older than what stands in its attempt",
+    Cause.AFTER_ENDING: "it was made after the ending that stands",
+    Cause.OTHER_ENDING: "another ending was made earlier and stands",
+    Cause.OVERTAKEN: "it stood, until an earlier ending came",
+    Cause.FORCED: "the tower had ended the task CANCELLED; it only sets `reported_status`",
+    Cause.NO_PARENT: "it counted, while nobody had named the task's parent",
+    Cause.TIMED_OUT: "of the tower: no ending was heard within `timeout_sec`",
+    Cause.TIMEOUT_OVERTAKEN: "of the tower: so it had decided, until the actor's own ending came",
+    Cause.UNACKNOWLEDGED: "of the tower: the CANCEL was not answered within its grace",
+    Cause.UNDER_CANCEL: "of the tower: a CANCEL stood above the task before it began",
 }
 
 
@@ -48,6 +64,10 @@ def moves() -> str:
 
 def verdicts() -> str:
     return table(["verdict", "means"], ([f"`{v.name.lower()}`", VERDICTS[v]] for v in Verdict))
+
+
+def reasons() -> str:
+    return table(["reason", "means"], ([f"`{cause.value}`", REASONS[cause]] for cause in Cause))
 
 
 def answers() -> str:
@@ -122,6 +142,7 @@ def _routes() -> Iterator[tuple[str, str]]:
 DRAWN: Mapping[str, Callable[[], str]] = {
     "moves": moves,
     "verdicts": verdicts,
+    "reasons": reasons,
     "answers": answers,
     "matrix": matrix,
 }

@@ -136,6 +136,30 @@ def test_answers_are_as_the_document_says(document: dict[str, Any]) -> None:
     said(one, "patch", client.patch(f"{definitions}j/", {"name": "k"}, content_type="application/json"))
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_retried_task_and_its_log_are_as_the_document_says(document: dict[str, Any]) -> None:
+    client = bearing("admin")
+    task = {"id": "t", "trace_id": "T", "job_id": "undefined", "actor_type": "EXECUTION"}
+    assert client.post("/api/v1/tasks/", task, content_type="application/json").status_code == 201
+    said = ("STARTED", "FAILED", "COMPLETED", "STARTED")
+    events = [
+        {"event_id": f"e{n}", "trace_id": "T", "task_id": "t", "event_type": kind, "timestamp_ms": n}
+        for n, kind in enumerate(said)
+    ]
+    assert client.post("/api/v1/events/", events, content_type="application/json").json()["accepted"] == 4
+
+    for path, url in (
+        ("/api/v1/tasks/{task_id}/", "/api/v1/tasks/t/"),
+        ("/api/v1/tasks/{task_id}/events/", "/api/v1/tasks/t/events/"),
+        ("/api/v1/traces/{trace_id}/events/", "/api/v1/traces/T/events/?verdict=conflict"),
+    ):
+        answer = client.get(url)
+        schema = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+
+        assert answer.status_code == 200
+        check(document, schema, answer.json())
+
+
 # -- the page
 
 

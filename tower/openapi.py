@@ -16,8 +16,10 @@ from django.urls import resolve
 from drf_spectacular.openapi import AutoSchema
 from pydantic.json_schema import models_json_schema
 
+from instances.lifecycle import Verdict
+from instances.reasons import Cause
 from tower import schemas
-from tower.schemas import RESERVED_IDS, ActorType, ControlAction, TaskInstanceStatus
+from tower.schemas import RESERVED_IDS, ActorType, ControlAction, TaskEventType, TaskInstanceStatus
 
 Json = dict[str, Any]
 
@@ -140,6 +142,11 @@ PAGED: Mapping[str, Json] = {
     "limit": {"type": "integer", "minimum": 1, "default": 50, "description": "cut at 500"},
 }
 IN_TRACE: Mapping[str, Json] = {"trace_id": ID}
+OF_THE_LOG: Mapping[str, Json] = {
+    "verdict": one_of(verdict.name.lower() for verdict in Verdict),
+    "origin": one_of(["actor", "tower"]),
+    "event_type": one_of(TaskEventType),
+}
 
 #: By the name of the URL pattern and the method; 401, 403, 406, 429, 500 and 503 are everybody's.
 CALLS: Mapping[tuple[str, str], Call] = {
@@ -226,7 +233,7 @@ CALLS: Mapping[tuple[str, str], Call] = {
     ("trace-events", "GET"): Call(
         "Read the event log of a run, in order of receipt",
         {200: paged(ref("LoggedEvent"))},
-        query=PAGED,
+        query={**PAGED, **OF_THE_LOG, "task_id": ID},
         refused=(400, 404),
     ),
     ("tasks", "POST"): Call(
@@ -235,11 +242,11 @@ CALLS: Mapping[tuple[str, str], Call] = {
         body=or_list(ref("NewTask")),
         refused=(400, 413, 415),
     ),
-    ("task", "GET"): Call("Read one task", {200: ref("Node")}, query=IN_TRACE, refused=(400, 404, 409)),
+    ("task", "GET"): Call("Read one task", {200: ref("Task")}, query=IN_TRACE, refused=(400, 404, 409)),
     ("task-events", "GET"): Call(
         "Read the event log of a task, in order of receipt",
         {200: paged(ref("LoggedEvent"))},
-        query={**PAGED, **IN_TRACE},
+        query={**PAGED, **OF_THE_LOG, **IN_TRACE},
         refused=(400, 404, 409),
     ),
     ("aggregation", "GET"): Call(
@@ -379,10 +386,46 @@ OWN: Mapping[str, Json] = {
     "TraceSummary": thing(
         {"trace_id": ID, "status": STATUS, "open": COUNT, "seq": COUNT, "root_task_id": maybe(ID)}
     ),
+    "Task": {
+        "allOf": [
+            ref("Node"),
+            thing({"attempts": listed(ref("Attempt")), "attempts_left_out": COUNT}),
+        ]
+    },
+    "Attempt": thing(
+        {
+            "attempt": COUNT,
+            "status": STATUS,
+            "started_at": maybe(TIME),
+            "finished_at": maybe(TIME),
+            "ending": maybe(one_of(["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"])),
+            "origin": maybe(one_of(["actor", "tower"])),
+            "reported_status": maybe(STATUS),
+            "timed_out_at": maybe(TIME),
+            "worker": maybe(TEXT),
+            "output_ref": maybe(TEXT),
+            "error_code": maybe(TEXT),
+            "error_msg": maybe(TEXT),
+            "reports": COUNT,
+            "counted": BOOL,
+        }
+    ),
     "LoggedEvent": {
         "allOf": [
             ref("TaskEvent"),
-            thing({"origin": one_of(["actor", "tower"]), "verdict": TEXT}),
+            thing(
+                {
+                    "origin": one_of(["actor", "tower"]),
+                    "verdict": one_of(verdict.name.lower() for verdict in Verdict),
+                    "reason": maybe(
+                        thing({"code": one_of(Cause), "message": TEXT, "at": maybe(TIME)}),
+                    ),
+                    "attempt": maybe(COUNT),
+                    "received_at": TIME,
+                    "skew_ms": NUMBER,
+                    "warnings": listed({}),
+                }
+            ),
         ]
     },
     "Control": {

@@ -13,7 +13,7 @@ from instances import attempts, sentences, waiting
 from instances.accounts import account
 from instances.aggregation import Tally
 from instances.collected import Context, context_in
-from instances.lifecycle import AttemptSummary
+from instances.lifecycle import RUNNING, AttemptSummary
 from instances.models import Collected, Deadline, FrozenResult, TaskInstance, TaskSaid
 from instances.node import AGGREGATORS, Node
 from instances.pieces import Sentence, as_json
@@ -150,7 +150,7 @@ def _join(work: Work, node: Node, after: str) -> JoinTab | None:
     facts = None if standing is None else waiting.of_children(standing, status=node.status)
     if facts is None:
         return None
-    say = sentences.waiting(facts, names=_names(facts, _below(node, facts)))
+    say = sentences.waiting(facts, names=_names(node, facts, _below(node, facts)))
     return JoinTab(say, _counts(facts), _facts(facts), None, "")
 
 
@@ -173,7 +173,7 @@ def _collected(work: Work, node: Node, after: str) -> JoinTab | None:
     quiet = Deadline.objects.filter(task=node.key, kind=Deadline.QUIET) if facts.quiet else None
     say = sentences.waiting(
         facts,
-        names=_names(facts, _sources(node)),
+        names=_names(node, facts, _sources(node)),
         missing=_unheard(node, facts),
         quiet_ms=quiet.values_list("due_ms", flat=True).first() if quiet is not None else None,
         ready=node.frozen,
@@ -234,11 +234,14 @@ def _sources(node: Node) -> Tasks:
     return found if name == "named" else found.exclude(kind=1)
 
 
-def _names(facts: Waiting, tasks: Tasks) -> Named:
+def _names(node: Node, facts: Waiting, tasks: Tasks) -> Named:
     still_open = facts.tally.still_open
     if facts.over or not still_open or facts.by is By.ACTOR:
         return sentences.NOBODY
-    found = tasks.filter(status__lte=1).order_by("key").values_list("id", "name")[:NAMED]
+    # The range of the trace: PostgreSQL may walk the primary key for the order, and then no other trace's.
+    low = node.tree << 32
+    of_the_trace = tasks.filter(status__lte=RUNNING, key__gte=low, key__lt=low + (1 << 32))
+    found = of_the_trace.order_by("key").values_list("id", "name")[:NAMED]
     named = [(id, name or id) for id, name in found]
     return Named(named, max(0, still_open - len(named)))
 

@@ -21,6 +21,7 @@ from instances.lifecycle import Origin
 from instances.models import TaskBody, TaskSaid, Trace
 from instances.outline import BLANK, CANCEL, PAGE, PAUSE, RUN, Outline, Task, accepted, named
 from instances.pane import AttemptLine, Pane, pane_of
+from instances.reads import at_one_moment
 from instances.sentences import skew
 from instances.words import TABS, VERDICTS, words
 from tower.access.pages import page
@@ -35,6 +36,8 @@ MODULES = tuple(
         "head", "detail-pane", "told", "loose", "controls", "keys", "clock",
     )
 )  # fmt: skip
+#: What a pane asks for may take no longer.
+PANE_SECONDS = 2.0
 #: Reports of a task that are shown before a script fetches more.
 EVENTS = 50
 
@@ -53,9 +56,10 @@ def trace(request: HttpRequest, trace_id: str) -> HttpResponse:
 @require_GET
 def task(request: HttpRequest, trace_id: str, task_id: str) -> HttpResponse:
     """What the pane of a task says beyond its row, in the reader's language; for the scripts of the page."""
-    run = Trace.objects.filter(id=trace_id, next_n__gt=0).first()
-    n = None if run is None else reads.n_of(run.number, task_id)
-    told = None if run is None or n is None else pane_of(run.number, n, after=after(request))
+    with at_one_moment(PANE_SECONDS):
+        run = Trace.objects.filter(id=trace_id, next_n__gt=0).first()
+        n = None if run is None else reads.n_of(run.number, task_id)
+        told = None if run is None or n is None else pane_of(run.number, n, after=after(request))
     if told is None:
         raise Http404(_("There is no such task in this run."))
     return JsonResponse(told.as_json())

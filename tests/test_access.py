@@ -501,3 +501,85 @@ def test_a_new_person_has_a_password_of_12_to_128_characters() -> None:
 
 def test_the_tokens_alphabet_has_no_sign_that_a_double_click_stops_at() -> None:
     assert re.fullmatch(r"[0-9A-Za-z]{62}", tokens._BASE62) and len(set(tokens._BASE62)) == 62
+
+
+# -- one's own password
+
+
+def new_password(
+    client: Client, old: str = PASSWORD, new: str = "another long password", **where: Any
+) -> Any:
+    body = {"old_password": old, "new_password1": new, "new_password2": new}
+    return client.post("/password/", body, **where)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_anybody_changes_their_password_and_their_other_sessions_end(role: str) -> None:
+    here, elsewhere = signed_in_as(role), Client()
+    elsewhere.force_login(User.objects.get(username=role))
+
+    answer = new_password(here)
+
+    assert (answer.status_code, answer["Location"]) == (302, "/")
+    assert here.get("/health/").status_code == 200
+    assert elsewhere.get("/health/").status_code == 302
+    assert User.objects.get(username=role).check_password("another long password")
+
+
+def test_the_old_password_is_not_found_by_trying() -> None:
+    client = signed_in_as("viewer")
+
+    statuses = [new_password(client, old=f"wrong {n}").status_code for n in range(6)]
+
+    assert statuses == [200] * 5 + [429]
+    assert new_password(client).status_code == 429
+    assert sign_in(Client()).status_code == 429
+
+
+@pytest.mark.parametrize("new", ["short", "x" * 129, "password1234"])
+def test_a_weak_password_is_not_taken_for_a_better_one(new: str) -> None:
+    answer = new_password(signed_in_as("viewer"), new=new)
+
+    assert answer.status_code == 200 and 'class="err"' in answer.content.decode()
+    assert User.objects.get(username="viewer").check_password(PASSWORD)
+
+
+def test_the_admin_sites_form_for_it_is_the_same_page() -> None:
+    answer = signed_in_as("editor").get("/admin/password_change/")
+
+    assert (answer.status_code, answer["Location"]) == (302, "/password/")
+
+
+# -- what is told of it
+
+
+def test_signing_in_and_out_and_what_is_refused_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    a_person("viewer")
+    client = Client()
+
+    sign_in(client, password="wrong")
+    sign_in(client, name="my-secret-password", password="viewer")
+    sign_in(client)
+    client.post("/logout/")
+
+    told = [(r.msg, getattr(r, "user", ""), getattr(r, "code", "")) for r in caplog.records]
+    assert told == [
+        ("password_refused", "viewer", "wrong"),
+        ("password_refused", "", "wrong"),
+        ("signed_in", "viewer", ""),
+        ("signed_out", "viewer", ""),
+    ]
+
+
+def test_tokens_that_are_made_and_revoked_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    admin = Client()
+    a_person("admin")
+    sign_in(admin, name="admin")
+
+    admin.post("/admin/access/token/add/", {"name": "nightly", "wanted": ["read"], "days": "30"})
+    pk = Token.objects.get(name="nightly").pk
+    admin.post("/admin/access/token/", {"action": "revoke", "_selected_action": [pk]})
+
+    told = [(r.msg, getattr(r, "user", ""), getattr(r, "token_name", "")) for r in caplog.records]
+    assert told[1:] == [("token_made", "admin", "nightly"), ("token_revoked", "admin", "nightly")]
+    assert "ctw_" not in caplog.text

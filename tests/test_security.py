@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.contrib.sessions.models import Session
 from django.db import OperationalError, connection
 from django.db.utils import DatabaseError
 from django.test import Client
@@ -387,6 +388,25 @@ def test_twenty_failures_close_an_address_whatever_the_names() -> None:
     assert statuses == [200] * 20 + [429]
     assert attempt(password=PASSWORD).status_code == 429
     assert attempt(password=PASSWORD, address="192.0.2.2").status_code == 302
+
+
+def test_an_address_that_is_closed_leaves_no_more_rows() -> None:
+    for n in range(20):
+        assert signin.claim(f"n{n}", "192.0.2.1") == 0
+    rows = SignInCount.objects.count()
+
+    assert all(signin.claim(f"made up {n}", "192.0.2.1") > 0 for n in range(30))
+    assert SignInCount.objects.count() == rows
+
+
+def test_a_sign_in_clears_away_sessions_that_are_over() -> None:
+    a_person("viewer")
+    over = datetime.now(UTC) - timedelta(seconds=1)
+    Session.objects.create(session_key="x" * 32, session_data="", expire_date=over)
+
+    assert attempt(password=PASSWORD).status_code == 302
+
+    assert not Session.objects.filter(session_key="x" * 32).exists()
 
 
 def test_a_hundred_failures_close_a_name_whatever_the_addresses() -> None:

@@ -66,6 +66,22 @@ def test_its_secrets_are_for_the_owner_alone(tower):
     assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
 
 
+def test_whatever_it_writes_is_for_the_owner_alone(tower):
+    written = [tower.home / "up.lock", *tower.home.glob("*sqlite3*"), *tower.home.glob("metrics/*")]
+
+    assert [str(path) for path in written if path.stat().st_mode & 0o077] == []
+
+
+def test_a_home_that_is_made_is_for_the_owner_alone(tmp_path):
+    home = tmp_path / "new" / "home"
+    environment = {**os.environ, "TOWER_HOME": str(home), "SECRET_KEY": ""}
+    environment["DJANGO_SETTINGS_MODULE"] = "tower.settings"
+
+    subprocess.run([sys.executable, "manage.py", "check"], env=environment, check=True, capture_output=True)
+
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+
+
 def test_the_embedded_valkey_is_safe_and_closed(tower):
     url = embedded_redis(tower)
     client = redis.Redis.from_url(url, decode_responses=True)

@@ -42,7 +42,9 @@ def secret(name: str, *, length: int = 48) -> str:
     """Read a secret of this installation, or make it: 0700 folder, 0600 file, never logged."""
     path = SECRETS_DIR / name
     try:
-        SECRETS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The database beside it holds what people sign in with; `parents` alone would let everybody look.
+        TOWER_HOME.mkdir(mode=0o700, parents=True, exist_ok=True)
+        SECRETS_DIR.mkdir(mode=0o700, exist_ok=True)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return path.read_text().strip()

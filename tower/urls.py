@@ -33,10 +33,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("metrics", health.expose, name="metrics"),
     path("login/", access.SignIn.as_view(), name="login"),
     path("login/again/", access.PasswordAgain.as_view(), name="password-again"),
+    path("password/", access.OwnPassword.as_view(), name="password"),
     path("logout/", access.SignOut.as_view(), name="logout"),
     # The admin site's own sign-in knows no limits.
     path("admin/login/", access.to_sign_in, name="admin-login"),
     path("admin/logout/", access.SignOut.as_view(), name="admin-logout"),
+    path("admin/password_change/", access.to_own_password, name="admin-password"),
     path("admin/", admin.site.urls),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from django import forms
@@ -19,6 +20,7 @@ from tower.access.models import Token
 from tower.access.tokens import DAYS, SCOPES, make_token
 
 admin.site.unregister([User, Group])
+_log = logging.getLogger("tower.access")
 
 
 @admin.register(User)
@@ -114,6 +116,8 @@ class TokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         raw = make_token(wanted["name"], wanted["wanted"], wanted["days"])
         obj.pk = Token.objects.values_list("pk", flat=True).get(digest=Token.digest_of(raw))
         request.made = raw  # type: ignore[attr-defined]  # for the one page that shows it
+        facts = {"token_name": wanted["name"], "code": " ".join(wanted["wanted"])}
+        _log.info("token_made", extra={"user": request.user.get_username(), **facts})
 
     def response_add(
         self, request: HttpRequest, obj: Token, post_url_continue: str | None = None
@@ -131,7 +135,10 @@ class TokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.action(description=_("Revoke the selected tokens"), permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Token]) -> None:
+        names = list(queryset.filter(revoked_at=None).values_list("name", flat=True))
         count = queryset.filter(revoked_at=None).update(revoked_at=timezone.now())
+        for name in names:
+            _log.info("token_revoked", extra={"user": request.user.get_username(), "token_name": name})
         said = ngettext("%(count)d token was revoked.", "%(count)d tokens were revoked.", count)
         self.message_user(request, said % {"count": count})
 

@@ -68,6 +68,7 @@ MATRIX: Mapping[str, Mapping[str, Right]] = {
     "dead-letters": {"*": ADMINISTER},
     "dead-letter": {"*": ADMINISTER},
     "password-again": {"*": PAGE},
+    "password": {"*": PAGE},
     "theme": {"*": OPEN},
     "login": {"*": OPEN},
     "logout": {"*": OPEN},
@@ -77,6 +78,7 @@ MATRIX: Mapping[str, Mapping[str, Right]] = {
     "metrics": {"*": OPEN},
     "admin-login": {"*": OPEN},
     "admin-logout": {"*": OPEN},
+    "admin-password": {"*": PAGE},
     # The admin site asks for the permission of each model beside this.
     "admin:*": {"*": EDIT},
     "live": {"*": READ},

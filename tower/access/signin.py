@@ -35,15 +35,12 @@ def claim(name: str, address: str, now: datetime | None = None) -> int:
     now = now or datetime.now(UTC)
     wanted = keys(name, address)
     with transaction.atomic():
-        SignInCount.objects.bulk_create(
-            [SignInCount(key=key, window_start=now) for key in sorted(wanted.values())], ignore_conflicts=True
-        )
-        rows = {
-            row.key: row
-            for row in SignInCount.objects.select_for_update().filter(key__in=wanted.values()).order_by("key")
-        }
-        waits = [_wait(rows[key], LIMITS[kind], now) for kind, key in wanted.items()]
-        if any(waits):
+        # The address first: one that is closed must not fill the table with names that it makes up.
+        rows = _locked({"address": wanted.pop("address")}, now)
+        if not (waits := _waits(rows, now)):
+            rows |= _locked(wanted, now)
+            waits = _waits(rows, now)
+        if waits:
             return max(waits)
         for row in rows.values():
             fresh = row.window_start + WINDOW <= now
@@ -66,6 +63,20 @@ def forget(now: datetime | None = None) -> int:
     """Drop the counts whose window is over; how many."""
     over = (now or datetime.now(UTC)) - WINDOW
     return SignInCount.objects.filter(window_start__lt=over).delete()[0]
+
+
+def _locked(wanted: Mapping[str, str], now: datetime) -> dict[str, SignInCount]:
+    """The counts, made where there are none, by kind. Always in the order of their keys."""
+    SignInCount.objects.bulk_create(
+        [SignInCount(key=key, window_start=now) for key in sorted(wanted.values())], ignore_conflicts=True
+    )
+    found = SignInCount.objects.select_for_update().filter(key__in=wanted.values()).order_by("key")
+    rows = {row.key: row for row in found}
+    return {kind: rows[key] for kind, key in wanted.items()}
+
+
+def _waits(rows: Mapping[str, SignInCount], now: datetime) -> list[int]:
+    return [wait for kind, row in rows.items() if (wait := _wait(row, LIMITS[kind], now))]
 
 
 def _wait(row: SignInCount, limit: int, now: datetime) -> int:

@@ -35,6 +35,8 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        # Whatever is written under TOWER_HOME, the database above all, is for this user's eyes only.
+        os.umask(0o077)
         try:
             with home_of_its_own():
                 status = Start(options["bind"], demo=options["demo"]).run()
@@ -186,10 +188,7 @@ def look_at(
     except (ValueError, redis.ResponseError) as error:
         raise binding.Refused(f"{name} {logs.masked(url)} cannot be used: {one_line(error)}.") from error
     except (redis.RedisError, OSError) as error:
-        say(
-            f"{name} {logs.masked(url)} does not answer ({one_line(error)});"
-            f" starting without it, {lacking}."
-        )
+        say(f"{name} {logs.masked(url)} does not answer ({one_line(error)}); starting without it, {lacking}.")
 
 
 def migrate() -> None:

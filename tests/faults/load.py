@@ -166,7 +166,7 @@ class Load:
 
     def _catch_up(self, since: int) -> int:
         while True:
-            status, body = self._call("GET", f"traces/{self.traces[0]}/changes/?since={since}")
+            status, body = self.call("GET", f"traces/{self.traces[0]}/changes/?since={since}")
             if status != 200:
                 return since
             if body.get("reset"):
@@ -181,7 +181,7 @@ class Load:
         nodes: list[Body] = []
         after = ""
         while True:
-            status, body = self._call("GET", f"traces/{self.traces[0]}/tree/{after}")
+            status, body = self.call("GET", f"traces/{self.traces[0]}/tree/{after}")
             assert status == 200, (status, body)
             nodes += body["nodes"]
             if len(nodes) >= body["total"] or not body["nodes"]:
@@ -242,7 +242,7 @@ class Load:
         give_up = time.monotonic() + GIVE_UP_SECONDS
         self._tell(kind, names, UNKNOWN)
         while True:
-            status, answer = self._call("POST", path, body)
+            status, answer = self.call("POST", path, body)
             self.calls[str(status)] += 1
             if status in {200, 201} | also:
                 return self._tell(kind, names, OK)
@@ -263,7 +263,7 @@ class Load:
                 if self.told[kind].get(name) != OK:
                     self.told[kind][name] = said
 
-    def _call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         with contextlib.suppress(OSError, http.client.HTTPException):
             return self.tower.call(method, path, body)
         return 0, "the answer broke off"

@@ -106,3 +106,13 @@ def test_error_codes_for_actors_are_those_of_the_code():
     codes = set(re.findall(r"`([a-z]+(?:_[a-z]+)*)`", text)) - {"rejected"}
 
     assert {code for code in codes if f'"{code}"' not in SOURCE} == set()
+
+
+def test_every_guarantee_names_the_tests_that_hold_it_and_they_exist():
+    page = (ROOT / "docs/guarantees.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "held by" not in line]
+    held = [re.findall(r"`(test_\w+)`", row.rsplit("|", 2)[1]) for row in rows]
+    tests = "\n".join(path.read_text() for path in sorted((ROOT / "tests").rglob("test_*.py")))
+
+    assert [row for row, names in zip(rows, held, strict=True) if not names] == []
+    assert {name for names in held for name in names if f"def {name}(" not in tests} == set()

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 from django.db import connection, connections
+from django.db.models import F
 
 from controls import sweep
 from controls.clock import now_ms
@@ -320,6 +321,21 @@ def test_f14_a_clock_that_was_set_back_moves_deadlines_back_with_it():
     sweep.beat()
 
     assert Deadline.objects.get().due_ms - Beat.objects.get().at_ms == 5_000
+
+
+def test_f14_a_clock_that_was_set_ahead_ends_nothing():
+    a_grown_tree("T", 0, started=True)
+    cancel("T")
+    run_out(sweep.sweep_cancels)
+    sweep.beat()
+    # As after an hour's step ahead: the last beat and the deadline lie that far behind.
+    Beat.objects.update(at_ms=F("at_ms") - 3_600_000)
+    Deadline.objects.update(due_ms=F("due_ms") - 3_600_000)
+
+    sweep.beat()
+    sweep.expire()
+
+    assert statuses("T") == ["RUNNING"]
 
 
 def test_a_sweeper_that_beats_moves_no_deadline():

@@ -104,6 +104,8 @@ def _fill(
     node.registered, node.registered_plan = True, item.planned
     node.job_id, node.name = item.job_id, item.name
     node.version = None if version is None else version.pk
+    if node.own.heard:
+        work.wind(node)  # it reported before anybody knew its time limit
     node.reshaped = node.changed = True
     work.dirty.add(node.key)
     work.reshape(trace)

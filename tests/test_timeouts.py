@@ -89,6 +89,15 @@ def test_time_runs_from_the_receipt_of_the_first_report_and_not_from_the_actors_
     assert standing() == ("RUNNING", None)
 
 
+def test_a_task_that_reported_before_it_was_registered_has_its_limit_from_then_on(clock):
+    report("a", "STARTED")
+    register("a")
+
+    clock.pass_minutes(11)
+
+    assert standing() == ("FAILED", "TIMEOUT")
+
+
 def test_the_clock_stands_still_while_the_task_holds(clock: Clock) -> None:
     register("a")
     report("a", "STARTED")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -234,3 +235,76 @@ def test_a_connection_serves_one_request_after_the_other(web):
     answer = web.raw(first + b"[]" + last + b"[]")
 
     assert answer.count(b"HTTP/1.1 200") == 2
+
+
+def test_what_was_asked_behind_answers_that_are_read_late_is_answered(web):
+    many = 100  # what Twisted takes in before it waits for the first answer to be written
+    one = web.head(path="/api/v1/schema/").replace(b"POST", b"GET", 1)
+    one = one.replace(b"Content-Type: application/json\r\n", b"")
+    last = one.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+
+    with socket.create_connection(("127.0.0.1", web.port), timeout=30) as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
+        line.sendall(one * (many - 1) + last)
+        web.raw(last)  # the answers behind the first ones wait by now
+        received = b""
+        while part := line.recv(1 << 16):
+            received += part
+
+    assert received.count(b"HTTP/1.1 200") == many
+
+
+def test_who_never_reads_the_answers_is_cut_off(web):
+    one = web.head(path="/api/v1/schema/").replace(b"POST", b"GET", 1)
+
+    with socket.create_connection(("127.0.0.1", web.port), timeout=30) as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.sendall(one * 150)
+        gone = select.poll()
+        gone.register(line, select.POLLHUP | select.POLLERR)
+
+        assert gone.poll(30_000)
+
+
+def test_a_client_does_not_say_where_the_tower_is_mounted(web):
+    head = f"GET /api/healthz HTTP/1.1\r\nHost: 127.0.0.1:{web.port}\r\nConnection: close\r\n"
+
+    answer = web.raw(f"{head}Daphne-Root-Path: /api\r\n\r\n".encode())
+
+    assert answer.startswith(b"HTTP/1.1 404")
+
+
+def test_b69_messages_faster_than_they_are_read_end_their_socket_in_flat_memory(web, live):
+    before = web.rss_bytes()
+    message = json.dumps({"op": "sub", "traces": ["x"] * 500, "pad": "x" * 60_000})
+
+    with pytest.raises(ConnectionClosed) as closed:
+        for _ in range(3_000):
+            live.send(message)
+
+    assert closed.value.rcvd is None or closed.value.rcvd.code == 4429
+    assert web.rss_bytes() - before < 40 * MEBIBYTE
+
+
+def test_a_socket_that_asks_and_never_reads_is_cut_off_in_flat_memory(web):
+    before = web.rss_bytes()
+    ping = b"\x89\xfd\0\0\0\0" + b"x" * 125
+    upgrade = [
+        "GET /ws/traces/ HTTP/1.1",
+        f"Host: 127.0.0.1:{web.port}",
+        f"Authorization: Bearer {web.token}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ]
+
+    with socket.create_connection(("127.0.0.1", web.port), timeout=30) as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.sendall(("\r\n".join(upgrade) + "\r\n\r\n").encode())
+        assert line.recv(12) == b"HTTP/1.1 101"
+        with pytest.raises(OSError):
+            for _ in range(2_000):  # 250 MiB
+                line.sendall(ping * 1_000)
+
+    assert web.rss_bytes() - before < 40 * MEBIBYTE

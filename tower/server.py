@@ -31,6 +31,14 @@ LINGER_SECONDS = 2.0
 #: What a signal finds under way may end; the supervisor kills after that.
 LEAVE_SECONDS = 7.0
 GOING_AWAY = 1001
+#: Written and not taken off by the client: then the next request of the same line waits, and a socket ends.
+MOST_UNSENT = 1 << 20
+MOST_UNSENT_LIVE = 4 * settings.TOWER_WS_MAX_MESSAGE_OUT
+#: Between two looks at whether it was taken off.
+LOOK_SECONDS = 0.05
+#: Messages of a socket that its consumer has not come to; as many as it takes in a second.
+MOST_WAITING = 100
+TOO_MANY = 4429
 
 PHRASES = {400: b"Bad Request", 408: b"Request Timeout", 413: b"Content Too Large"}
 
@@ -43,6 +51,7 @@ class LimitedRequest(WebRequest):
         super().__init__(channel, queued, parsePOSTFormSubmission=False)
         self.refused = False
         self._received = 0
+        self._held: Any = None
         self._clock = reactor.callLater(settings.TOWER_REQUEST_TIMEOUT, self._too_slow)
 
     # -- Twisted's steps
@@ -66,8 +75,33 @@ class LimitedRequest(WebRequest):
         if not self.refused:
             super().requestReceived(command, path, version)
 
+    def process(self) -> None:
+        # Twisted goes on to requests that came in one piece with this one, whether or not their answers
+        # are read: 16 KiB of requests became gigabytes of answers.
+        left = unsent(self.channel.transport)
+        if self._held is None and left > MOST_UNSENT:
+            self._held = reactor.callLater(LOOK_SECONDS, self._look, reactor.seconds(), left)
+            return
+        # By this daphne lets a client say at which path it is: one could go around the rules of a proxy.
+        self.requestHeaders.removeHeader(b"Daphne-Root-Path")
+        super().process()
+
+    def _look(self, since: float, before: int) -> None:
+        """Whether the client took something since; one that takes nothing is cut off."""
+        left, now = unsent(self.channel.transport), reactor.seconds()
+        if left <= MOST_UNSENT:
+            self.process()
+        elif left < before:
+            self._held = reactor.callLater(LOOK_SECONDS, self._look, now, left)
+        elif now - since > settings.TOWER_REQUEST_TIMEOUT:
+            self.channel.transport.abortConnection()
+        else:
+            self._held = reactor.callLater(LOOK_SECONDS, self._look, since, left)
+
     def connectionLost(self, reason: Any) -> None:
         self._stop_clock()
+        if self._held is not None and self._held.active():
+            self._held.cancel()
         super().connectionLost(reason)
 
     # -- refusals
@@ -124,6 +158,36 @@ class LimitedRequest(WebRequest):
             self._clock.cancel()
 
 
+class LimitedSocket(WebSocketProtocol):
+    """Ends where either side lets too much wait: daphne keeps it all, to the last of the memory."""
+
+    flooded = False
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        if self.flooded:
+            return
+        if self.application_queue.qsize() >= MOST_WAITING:
+            self.flooded = True
+            metrics.WS_DROPPED.labels("messages").inc()
+            while not self.application_queue.empty():
+                self.application_queue.get_nowait()
+            self.sendClose(code=TOO_MANY)
+            return
+        super().onMessage(payload, isBinary)
+
+    def sendData(self, *args: Any, **kwargs: Any) -> None:
+        super().sendData(*args, **kwargs)
+        if unsent(self.transport) > MOST_UNSENT_LIVE and not self.wasClean and not self.flooded:
+            self.flooded = True
+            metrics.WS_DROPPED.labels("slow").inc()
+            self.dropConnection(abort=True)
+
+
+def unsent(transport: Any) -> int:
+    """Bytes that were written and that the kernel has not taken."""
+    return int(len(transport.dataBuffer) - transport.offset + transport._tempDataLen)
+
+
 def discard(_data: bytes) -> None:
     pass
 
@@ -172,6 +236,7 @@ class TowerServer(Server):
         self.connections: dict[Any, dict[str, Any]] = {}
         self.http_factory = Factory(self)
         self.ws_factory = WebSocketFactory(self, server=self.server_name)
+        self.ws_factory.protocol = LimitedSocket
         self.ws_factory.setProtocolOptions(
             autoPingTimeout=self.ping_timeout,
             allowNullOrigin=True,  # origins are judged by instances.routing

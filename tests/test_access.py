@@ -536,7 +536,13 @@ def test_the_old_password_is_not_found_by_trying() -> None:
     assert sign_in(Client()).status_code == 429
 
 
-@pytest.mark.parametrize("new", ["short", "x" * 129, "password1234"])
+@pytest.mark.parametrize(
+    "new",
+    [
+        "short", "x" * 129, "password1234", "aaaaaaaaaaaa", "abcabcabcabc", "123456789012", "CommandTower1!",
+        "sunshinesunshine", "Sunshine2026!", "viewer-viewer-1", "admin12345678",
+    ],
+)  # fmt: skip
 def test_a_weak_password_is_not_taken_for_a_better_one(new: str) -> None:
     answer = new_password(signed_in_as("viewer"), new=new)
 
@@ -583,3 +589,20 @@ def test_tokens_that_are_made_and_revoked_are_told(caplog: pytest.LogCaptureFixt
     told = [(r.msg, getattr(r, "user", ""), getattr(r, "token_name", "")) for r in caplog.records]
     assert told[1:] == [("token_made", "admin", "nightly"), ("token_revoked", "admin", "nightly")]
     assert "ctw_" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "new", [PASSWORD, "83472938472930", "tower bridge at dawn", "ÄÖÜ straße 9!", "x" * 8 + "yzabc"]
+)
+def test_a_good_password_of_whatever_characters_is_taken(new: str) -> None:
+    assert new_password(signed_in_as("viewer"), new=new).status_code == 302
+
+
+def test_the_password_asked_again_gives_the_session_a_new_id() -> None:
+    client = signed_in_as("admin")
+    before = client.session.session_key
+
+    assert client.post("/login/again/", {"password": PASSWORD}).status_code == 302
+
+    assert client.session.session_key != before
+    assert not Session.objects.filter(session_key=before).exists()

@@ -40,7 +40,8 @@ def age(request: Any) -> None:
 
 
 def confirm(request: Any) -> None:
-    """Note that the password was given just now."""
+    """Note that the password was given just now, under a new id: the old one may be known to others."""
+    request.session.cycle_key()
     request.session[CONFIRMED] = int(time.time())
 
 

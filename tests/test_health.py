@@ -21,7 +21,9 @@ from tower.access.tokens import make_token
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-NOW = time.time_ns() // 1_000_000
+
+def now_ms():
+    return time.time_ns() // 1_000_000
 
 
 def checks(client):
@@ -30,13 +32,19 @@ def checks(client):
 
 def an_undelivered_intent(age_ms):
     return Intent.objects.create(
-        trace=1, target="", action=1, number=2, control_id="c", created_ms=NOW - age_ms, delivered_number=1
+        trace=1,
+        target="",
+        action=1,
+        number=2,
+        control_id="c",
+        created_ms=now_ms() - age_ms,
+        delivered_number=1,
     )
 
 
 @pytest.fixture(autouse=True)
 def sweeper():
-    return Beat.objects.create(role="sweeper", at_ms=time.time_ns() // 1_000_000)
+    return Beat.objects.create(role="sweeper", at_ms=now_ms())
 
 
 def test_healthz_touches_nothing(client, django_assert_num_queries, valkey):
@@ -130,7 +138,7 @@ def test_a_probe_that_hangs_is_not_waited_for(client, monkeypatch):
 
 
 def test_a_sweeper_that_stopped_is_named(client, sweeper):
-    Beat.objects.filter(role="sweeper").update(at_ms=NOW - 16_000)
+    Beat.objects.filter(role="sweeper").update(at_ms=now_ms() - 16_000)
 
     body = client.get("/readyz").json()
 
@@ -191,7 +199,7 @@ def test_the_settings_make_the_database_safe(client):
 
 
 def an_entry(age_ms=0, event="{}"):
-    return redis.events().xadd(STREAM, {"event": event}, id=f"{NOW - age_ms}-0")
+    return redis.events().xadd(STREAM, {"event": event}, id=f"{now_ms() - age_ms}-0")
 
 
 def test_an_empty_queue_that_nobody_reads_is_no_reason_to_be_degraded(client):

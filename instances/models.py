@@ -244,9 +244,7 @@ class Intent(models.Model):
                 name="intent_undelivered",
                 condition=models.Q(delivered_number__lt=models.F("number")),
             ),
-            models.Index(
-                fields=["trace"], name="intent_unswept", condition=models.Q(action=2, swept=False)
-            ),
+            models.Index(fields=["trace"], name="intent_unswept", condition=models.Q(action=2, swept=False)),
         ]
 
 

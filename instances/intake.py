@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
 import orjson
 import pydantic
 from django.conf import settings
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from instances.lifecycle import Report
 from tower import reading
@@ -18,6 +19,7 @@ from tower.schemas import (
     EVENT_TYPES,
     KINDS,
     MAX_SPLIT_COUNT,
+    MAX_TIMESTAMP_MS,
     RESERVED_IDS,
     ActorType,
     Frozen,
@@ -128,11 +130,14 @@ def _refuse(code: str, field: str, message: str, **details: Any) -> _Refused:
 
 
 class Payload:
-    """The keys of a payload that the tower reads, each by its own reader; others are the actor's."""
+    """The keys of a payload that the tower reads, each by its own reader; others are the actor's.
 
-    def __init__(self, limits: Limits, ignore: Callable[[str], None] | None = None) -> None:
+    ``ignored``: the fields that adorn and could not be read, since it was last emptied.
+    """
+
+    def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.ignore = ignore
+        self.ignored: list[str] = []
 
     def read(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of a Report; refuses an item by its field, ignores what only adorns."""
@@ -176,18 +181,14 @@ class Payload:
     def flag(self, name: str, value: Any) -> bool:
         if type(value) is bool:
             return value
-        self._ignored(name)
+        self.ignored.append(f"payload.{name}")
         return False
 
     def progress(self, name: str, value: Any) -> float | None:
         if type(value) in (int, float) and 0 <= value <= 100:
             return float(value)
-        self._ignored(name)
+        self.ignored.append(f"payload.{name}")
         return None
-
-    def _ignored(self, name: str) -> None:
-        if self.ignore is not None:
-            self.ignore(f"payload.{name}")
 
 
 READERS: Mapping[str, Callable[[Payload, str, Any], Any]] = {
@@ -246,15 +247,40 @@ Rejected = list[tuple[int, Any, Refusal]]
 def read_events(raw: Sequence[Any], now_ms: int) -> tuple[list[Sent], Rejected]:
     """Every item that may be recorded, and (index, its id as sent, refusal) of the others."""
     limits = Limits.of_settings(now_ms)
-    sent: list[Sent] = []
+    reader = Payload(limits)
+    plain = _plain(raw)
+    read: list[_Read] = []
     rejected: Rejected = []
     for index, item in enumerate(raw):
         try:
-            sent.append(_event(index, item, limits))
+            event = _checked(item) if plain is None else plain[index]
+            read.append(_event(index, item, event, reader))
         except _Refused as refused:
             shown = item.get("event_id") if isinstance(item, dict) else None
             rejected.append((index, shown if isinstance(shown, str) else None, refused.refusal))
+    sent = []
+    for (index, trace_id, report, _, warnings), text in zip(read, _canonical(read), strict=True):
+        if len(text) * 4 > limits.payload and len(text.encode()) > limits.payload:
+            refused = _refuse("too_large", "payload", "Too large", limit=limits.payload)
+            rejected.append((index, report.event_id, refused.refusal))
+        else:
+            sent.append(Sent(index, trace_id, report, text, warnings))
     return sent, rejected
+
+
+#: (index, trace id, report, payload, warnings).
+_Read = tuple[int, str, Report, Any, list[Warned]]
+#: Stands between two payloads until they are apart again: no payload holds a NUL, nor a bare quote.
+_SEAM = "\0"
+
+
+def _canonical(read: Sequence[_Read]) -> list[str]:
+    """Each payload as JSON, its keys sorted; in one call (measured: 0.2 us each, one by one 2.3)."""
+    if not read:
+        return []
+    seamed: list[Any] = [_SEAM] * (2 * len(read) - 1)
+    seamed[::2] = [payload for _, _, _, payload, _ in read]
+    return orjson.dumps(seamed, option=orjson.OPT_SORT_KEYS).decode()[1:-1].split(',"\\u0000",')
 
 
 def _object(item: Any) -> dict[str, Any]:
@@ -265,45 +291,87 @@ def _object(item: Any) -> dict[str, Any]:
     return item
 
 
-_ACTOR = {kind: i for i, kind in enumerate(KINDS)}
-_EVENT = {kind: i for i, kind in enumerate(EVENT_TYPES)}
+_ACTOR: Mapping[str, int] = {kind.value: i for i, kind in enumerate(KINDS)}
+_EVENT: Mapping[str, int] = {kind.value: i for i, kind in enumerate(EVENT_TYPES)}
+
+
+class PlainEvent(TypedDict):
+    """A TaskEvent as nearly all are sent: what this takes, TaskEvent takes with the same values.
+
+    Whole batches pass here in compiled code (measured: 1.0 us an event, 3.3 by TaskEvent);
+    a batch that does not (a fault, 5.0 for 5) is read by TaskEvent, item by item.
+    """
+
+    event_id: Id
+    trace_id: Id
+    task_id: Id
+    parent_id: NotRequired[Id | None]
+    actor_type: NotRequired[Literal["AGENT", "GROUP_AGG", "SINGLE_AGG", "EXECUTION"] | None]
+    event_type: Literal["STARTED", "PROGRESS", "COMPLETED", "FAILED", "CANCELLED"]
+    payload: NotRequired[dict[str, Any]]
+    timestamp_ms: Annotated[int, Field(strict=True, ge=0, le=MAX_TIMESTAMP_MS)]
+
+
+_plain_events = pydantic.TypeAdapter(list[PlainEvent]).validator.validate_python
 _validated = TaskEvent.__pydantic_validator__.validate_python
 
 
-def _event(index: int, item: Any, limits: Limits) -> Sent:
+def _plain(raw: Sequence[Any]) -> list[PlainEvent] | None:
+    """The items where all of them are plain and fit to be stored; else None."""
+    try:
+        plain: list[PlainEvent] = _plain_events(raw)
+    except pydantic.ValidationError:
+        return None
+    levels = settings.TOWER_MAX_JSON_DEPTH
+    for item, event in zip(raw, plain, strict=True):
+        # Of the known fields only the payload can hold what does not fit.
+        known = len(item) == len(event)
+        if not (reading.fits(event.get("payload"), levels - 1) if known else reading.fits(item, levels)):
+            return None
+    return plain
+
+
+def _checked(item: Any) -> PlainEvent:
     item = _object(item)
     try:
-        event = _validated(item)
+        event: PlainEvent = _validated(item).model_dump()
     except pydantic.ValidationError as error:
         raise _Refused(reading.refusal(error, EVENT_CODES)) from error
-    ids = (event.event_id, event.trace_id, event.task_id, event.parent_id)
+    return event
+
+
+def _event(index: int, item: Any, event: PlainEvent, reader: Payload) -> _Read:
+    said, payload = event.get, event.get("payload", {})
+    event_id, trace_id, task_id, parent_id = (
+        event["event_id"], event["trace_id"], event["task_id"], said("parent_id"),
+    )  # fmt: skip
+    ids = (event_id, trace_id, task_id, parent_id)
     if not RESERVED_IDS.isdisjoint(ids):
-        _not_reserved(("event_id", "trace_id", "task_id", "parent_id"), event)
-    warnings: list[Warned] = []
-    payload = Payload(limits, lambda field: warnings.append(Warned(index, "payload_ignored", field)))
-    said = payload.read(event.payload)
-    text = orjson.dumps(event.payload, option=orjson.OPT_SORT_KEYS)
-    if len(text) > limits.payload:
-        raise _refuse("too_large", "payload", "Too large", limit=limits.payload)
+        _not_reserved(zip(("event_id", "trace_id", "task_id", "parent_id"), ids, strict=True))
+    kind, ms = said("actor_type"), event["timestamp_ms"]
     report = Report(
-        event.event_id,
-        event.task_id,
-        _EVENT[event.event_type],
-        event.timestamp_ms,
-        parent_id=event.parent_id,
-        actor_type=None if event.actor_type is None else _ACTOR[event.actor_type],
-        **said,
+        event_id,
+        task_id,
+        _EVENT[event["event_type"]],
+        ms,
+        parent_id=parent_id,
+        actor_type=None if kind is None else _ACTOR[kind],
+        **reader.read(payload),
     )
+    warnings: list[Warned] = []
+    if reader.ignored:
+        warnings += [Warned(index, "payload_ignored", field) for field in reader.ignored]
+        reader.ignored.clear()
     if not item.keys() <= EVENT_FIELDS:
         _warn_unknown(index, item, EVENT_FIELDS | TASK_SHOWN, warnings)
-    if abs(event.timestamp_ms - limits.now_ms) > DAY_MS:
+    if abs(ms - reader.limits.now_ms) > DAY_MS:
         warnings.append(Warned(index, "clock_skew", "timestamp_ms"))
-    return Sent(index, event.trace_id, report, text.decode(), warnings)
+    return index, trace_id, report, payload, warnings
 
 
-def _not_reserved(names: Sequence[str], item: Any) -> None:
-    for name in names:
-        if (id := getattr(item, name)) in RESERVED_IDS:
+def _not_reserved(ids: Iterable[tuple[str, str | None]]) -> None:
+    for name, id in ids:
+        if id in RESERVED_IDS:
             raise _refuse("reserved_id", name, f"{id} is reserved")
 
 
@@ -351,7 +419,7 @@ def registration(index: int, item: Any) -> Registering:
         task = TaskRegistration.model_validate(item)
     except pydantic.ValidationError as error:
         raise _Refused(reading.refusal(error, TASK_CODES)) from error
-    _not_reserved(("id", "trace_id", "parent_id", "job_id"), task)
+    _not_reserved((name, getattr(task, name)) for name in ("id", "trace_id", "parent_id", "job_id"))
     if task.status not in (None, TaskInstanceStatus.PENDING):
         raise _refuse("status_needs_event", "status", "A status is changed by an event only")
     if task.parent_id == task.id:

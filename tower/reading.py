@@ -168,12 +168,13 @@ def unfit(item: Any, *, skip: Collection[str] = frozenset()) -> Refusal | None:
     ``skip`` names fields (``timestamp_ms``, ``payload.attempt``) whose integers
     may have any size here, because a code of their own refuses them later.
     """
-    if _fits(item, settings.TOWER_MAX_JSON_DEPTH):
+    if fits(item, settings.TOWER_MAX_JSON_DEPTH):
         return None
     return _fault(item, "", settings.TOWER_MAX_JSON_DEPTH, skip)
 
 
-def _fits(value: Any, levels: int) -> bool:
+def fits(value: Any, levels: int) -> bool:
+    """Whether ``unfit`` would find nothing, where so many levels of nesting are left."""
     # Runs for each item of each batch: one pass without paths, and the slow walk only for what fails here.
     # Measured: 1.7 us for an event of 8 keys with a payload of 3.
     kind = type(value)
@@ -190,11 +191,11 @@ def _fits(value: Any, levels: int) -> bool:
             elif kind is int:
                 if not -INT_MOST <= x <= INT_MOST:
                     return False
-            elif not (x is None or kind is bool or _fits(x, levels - 1)):
+            elif not (x is None or kind is bool or fits(x, levels - 1)):
                 return False
         return True
     if kind is list:
-        return levels > 0 and all(_fits(x, levels - 1) for x in value)
+        return levels > 0 and all(fits(x, levels - 1) for x in value)
     if kind is str:
         return "\0" not in value and (value.isascii() or _encodes(value))
     if kind is float:

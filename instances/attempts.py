@@ -22,7 +22,7 @@ from instances.lifecycle import (
     summed_up,
 )
 from instances.models import Event, TaskSaid
-from instances.node import Node, from_row
+from instances.node import Node, from_rows
 
 #: Reports that are walked again for one answer; above it only what the fold remembers is told.
 MOST_REPORTS = 5_000
@@ -40,7 +40,7 @@ class Attempts:
 
 def node_of(tree: int, n: int) -> Node | None:
     found = rows.tasks_by_key([tree << 32 | n])
-    return from_row(found[0]) if found else None
+    return from_rows(found)[0] if found else None
 
 
 def attempts(node: Node) -> Attempts:
@@ -136,7 +136,7 @@ class Footing:
 
 def footings(keys: Iterable[int]) -> dict[int, Footing]:
     """What stands in some tasks, for the reasons of a page of their reports; a few statements."""
-    nodes = {node.key: node for node in map(from_row, rows.tasks_by_key(set(keys)))}
+    nodes = {node.key: node for node in from_rows(rows.tasks_by_key(set(keys)))}
     walked = {key: node for key, node in nodes.items() if not node.own.plain}
     told = _told(walked, MOST_REPORTS) if walked else []
     reports = _reports(told, {key: node.id for key, node in walked.items()}) if told is not None else {}

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import orjson
@@ -509,9 +509,7 @@ def _record(work: Work, one: _Arrived) -> Verdict:
     verdict = one.verdict
     if verdict is Verdict.APPLIED and not node.attached:
         verdict = Verdict.UNATTACHED
-    warnings = None
-    if one.sent.warnings:
-        warnings = orjson.dumps([[w.code, w.field] for w in one.sent.warnings]).decode()
+    warnings = _stored(tuple((w.code, w.field) for w in one.sent.warnings)) if one.sent.warnings else None
     work.log(
         work.traces[node.tree],
         node,
@@ -525,6 +523,11 @@ def _record(work: Work, one: _Arrived) -> Verdict:
         warnings=warnings,
     )
     return verdict
+
+
+@lru_cache(256)  # a wrong clock warns of each event alike
+def _stored(warnings: tuple[tuple[str, str], ...]) -> str:
+    return orjson.dumps(warnings).decode()
 
 
 def _answer_command(work: Work, report: IngestReport, one: Sent) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -19,7 +20,7 @@ from django.db import connection
 Row = Sequence[Any]
 
 TASK = "instances_taskinstance"
-#: (column, array type) in the order of ``Node.row``.
+#: (column, array type) in the order of ``node.rows_of``.
 TASK_COLUMNS: tuple[tuple[str, str], ...] = (
     ("pk", "bigint"),
     ("tree_id", "bigint"),
@@ -131,6 +132,8 @@ def _text(values: Sequence[str | None]) -> str:
     if not values:
         return "{}"
     if None in values:
+        if not any(v is not None for v in values):
+            return "{" + "NULL," * (len(values) - 1) + "NULL}"
         parts = ["NULL" if v is None else f'"{_escape(v)}"' for v in values]
         return "{" + ",".join(parts) + "}"
     joined = _escape(_SEAM.join(values))  # type: ignore[arg-type]
@@ -142,7 +145,8 @@ def _escape(text: str) -> str:
 
 
 def _plain(values: Iterable[Any]) -> str:
-    return "{" + ",".join(["NULL" if v is None else str(v) for v in values]) + "}"
+    # JSON's numbers, booleans and null are read by PostgreSQL as they are.
+    return "{" + orjson.dumps(list(values)).decode()[1:-1] + "}"
 
 
 def _array(kind: str, values: Sequence[Any]) -> str:
@@ -453,10 +457,10 @@ _KINDS = dict(TASK_COLUMNS)
 
 
 def update_tasks(rows: Sequence[Row], *, shape: bool) -> None:
-    """``rows`` are whole ``Node.row`` s; ``shape`` writes where they hang and what they are, too."""
+    """``rows`` are whole ``node.rows_of``; ``shape`` writes where they hang and what they are, too."""
     names = ["pk", *STATE, *(SHAPE if shape else ())]
-    at = [_AT[name] for name in names]
-    update(TASK, "pk", [(name, _KINDS[name]) for name in names], [tuple(row[i] for i in at) for row in rows])
+    written = itemgetter(*(_AT[name] for name in names))
+    update(TASK, "pk", [(name, _KINDS[name]) for name in names], [written(row) for row in rows])
 
 
 def insert_bodies(rows: Sequence[Row]) -> None:

@@ -41,7 +41,18 @@ from instances.lifecycle import (
     Verdict,
 )
 from instances.models import Deadline
-from instances.node import AGGREGATORS, GROUP_AGG, SINGLE_AGG, Clock, Counted, Frozen, Node, from_row, made
+from instances.node import (
+    AGGREGATORS,
+    GROUP_AGG,
+    SINGLE_AGG,
+    Clock,
+    Counted,
+    Frozen,
+    Node,
+    from_rows,
+    made,
+    rows_of,
+)
 from tower.definitions import rules
 from tower.schemas import Join
 
@@ -193,11 +204,9 @@ class Work:
                 siblings.append(node)
 
     def _add(self, found: Iterable[Sequence[Any]]) -> None:
-        for row in found:
-            if row[0] not in self.nodes:
-                node = from_row(row)
-                self.nodes[node.key] = node
-                self.by_id[(node.tree, node.id)] = node
+        for node in from_rows([row for row in found if row[0] not in self.nodes]):
+            self.nodes[node.key] = node
+            self.by_id[(node.tree, node.id)] = node
 
     # -- looking
 
@@ -650,10 +659,10 @@ class Work:
             trace.changed = True
             node.rev, node.updated_ms = trace.before + 1, self.now_ms
         self._write_texts(changed)
-        rows.insert_tasks([node.row() for node in changed if node.new])
+        rows.insert_tasks(rows_of([node for node in changed if node.new]))
         stored = [node for node in changed if not node.new]
-        rows.update_tasks([node.row() for node in stored if not node.reshaped], shape=False)
-        rows.update_tasks([node.row() for node in stored if node.reshaped], shape=True)
+        rows.update_tasks(rows_of([node for node in stored if not node.reshaped]), shape=False)
+        rows.update_tasks(rows_of([node for node in stored if node.reshaped]), shape=True)
         rows.insert_bodies(self.bodies)
         rows.insert_events(self.events)
         rows.add_deadlines(list({(row[0], row[2]): row for row in self.deadlines}.values()))

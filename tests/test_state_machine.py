@@ -20,7 +20,7 @@ from controls.models import ControlRecord
 from controls.store import store
 from instances import ingest, rows
 from instances.models import Deadline, Event, FrozenResult, Intent, TaskInstance, TaskSaid, Trace
-from instances.node import from_row
+from instances.node import from_rows
 from tests.faults.checker import wrong_in_the_tree
 from tests.model import ENDED, WHOLE, Model, Plan, Said
 from tests.test_cancel_races import side_by_side
@@ -218,7 +218,7 @@ class Run(RuleBasedStateMachine):
         """What it froze stays, and was complete; before that it has not ended."""
         if GATHER not in stored or not stored[GATHER].registered:
             return
-        node = from_row(rows.tasks_by_key([stored[GATHER].key])[0])
+        node = from_rows(rows.tasks_by_key([stored[GATHER].key]))[0]
         self.model.collected[GATHER] = (str(STATUSES[node.status]), node.started_ms is not None)
         results = FrozenResult.objects.filter(aggregator=node.key).order_by("position")
         now = (node.frozen, list(results.values_list("task", "status")))

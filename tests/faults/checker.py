@@ -88,10 +88,10 @@ def folded(number: int) -> dict[int, Fold]:
     from instances.intake import stored_report
     from instances.lifecycle import refold
     from instances.models import TaskInstance
-    from instances.node import from_row
+    from instances.node import from_rows
 
     keys = list(TaskInstance._base_manager.filter(tree_id=number).values_list("key", flat=True))
-    nodes = [from_row(row) for row in rows.tasks_by_key(keys)] if keys else []
+    nodes = from_rows(rows.tasks_by_key(keys)) if keys else []
     ids = {node.key: node.id for node in nodes}
     reports: dict[int, list[Any]] = {key: [] for key in keys}
     for key, event_id, kind, ms, parent_id, actor_type, payload in rows.reports_of(keys) if keys else ():

@@ -1,4 +1,4 @@
-"""One thread, one connection: all that waits commits together (group commit).
+"""One thread, one connection; two on a database server. All that waits commits together (group commit).
 
 Events per transaction matter more than any other choice (measured: 550/s one by
 one, 45,000/s at 5,000 a transaction). The hand-over is bounded; when it is full
@@ -33,6 +33,9 @@ T = TypeVar("T")
 #: SQLSTATEs after which the same transaction may simply be run again.
 AGAIN = frozenset({"40001", "40P01", "55P03"})
 TRIES = 5
+#: Write threads where the database is a server of its own: while it works for one, the other folds
+#: (measured: 0.73 instead of 0.62 x raw INSERT). They meet at the locks of their traces.
+ON_A_SERVER = 2
 
 
 @dataclass(slots=True)
@@ -59,7 +62,7 @@ class BeginAgain(Exception):
 
 
 class Writer:
-    """The write thread of a process; started with the first job, daemonic."""
+    """The write threads of a process; started with the first job, daemonic."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
@@ -67,7 +70,7 @@ class Writer:
         self._waiting = 0
         self._guard = threading.Lock()
         self._wake = threading.Semaphore(0)
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def submit(self, door: Callable[[Sequence[Any]], Sequence[Any]], part: Any, *, size: int) -> Future[Any]:
         """Hand one part over; its answer comes through the future after the commit."""
@@ -93,9 +96,11 @@ class Writer:
         return answer
 
     def _start(self) -> None:
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._run, name="tower-writer", daemon=True)
-            self._thread.start()
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        while len(self._threads) < (1 if connection.vendor == "sqlite" else ON_A_SERVER):
+            thread = threading.Thread(target=self._run, name="tower-writer", daemon=True)
+            thread.start()
+            self._threads.append(thread)
 
     def _done(self, _: Future[Any]) -> None:
         with self._guard:

@@ -21,6 +21,7 @@ from controls.models import Beat
 from instances import pump
 from instances.sources.streams import queue
 from instances.writer import in_transaction
+from tower import interpreter
 
 ROLE = "consumer"
 #: A signal finishes what is in hand. A database that hangs is not waited for: nothing is lost by going.
@@ -46,6 +47,7 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: leave(stop))
+        interpreter.settle()
         with a_name() as name:
             pump.Pump(queue(consuming=True, name=name), beat=beat, stop=stop).run()
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from tower import binding, checks, static
+from tower import binding, checks, interpreter, static
 
 log = logging.getLogger("tower.web")
 
@@ -31,6 +31,7 @@ class Command(BaseCommand):
         def ready() -> None:
             log.info("listening")
 
+        interpreter.settle()
         TowerServer(application, listening, ready).run()
 
     def _socket(self, options: dict[str, Any]) -> socket.socket:

@@ -189,7 +189,7 @@ class Run(RuleBasedStateMachine):
     def the_tower_is_as_the_model_says(self) -> None:
         if not hasattr(self, "model") or not self._exists():
             return
-        stored = {node.id: node for node in TaskInstance._base_manager.filter(tree_id=self._number())}
+        stored = self._stored()
         assert stored.keys() == self.model.tasks.keys(), "no task is lost, none invented"
         self._look_at_the_aggregator(stored)
         ids = {node.key: id for id, node in stored.items()}
@@ -265,6 +265,9 @@ class Run(RuleBasedStateMachine):
 
     # -- the wire
 
+    def _stored(self) -> dict[str, Any]:
+        return {node.id: node for node in TaskInstance._base_manager.filter(tree_id=self._number())}
+
     def _exists(self) -> bool:
         return bool(self.model.tasks)
 
@@ -297,6 +300,7 @@ class Run(RuleBasedStateMachine):
         assert not told.rejected
         assert {one.id for one in told.results if one.created} == set(ids) - before
         assert {one.id: one.command for one in told.results} == {id: self.model.asked(id) for id in ids}
+        self._look_at_the_aggregator(self._stored())
 
     def _report(self, reports: list[Said]) -> None:
         told = ingest.ingest([self._event(one) for one in reports])
@@ -304,6 +308,7 @@ class Run(RuleBasedStateMachine):
         assert told.accepted + told.duplicates == len(reports)
         asked = {one.task: self.model.asked(one.task) for one in reports}
         assert told.commands == {id: action for id, action in asked.items() if action != "RUN"}
+        self._look_at_the_aggregator(self._stored())
 
 
 FEW = settings(

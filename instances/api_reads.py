@@ -13,6 +13,7 @@ from django.http import HttpResponse
 from instances import attempts, eventlog, reads, snapshot
 from instances.api import StartRun
 from instances.collected import context_of
+from instances.finding import SORTS, Condition, Sort, begins_with, find, has, labelled, made
 from instances.intents import command
 from instances.lifecycle import AttemptSummary, Origin
 from instances.reads import Head, Places, Row, at_one_moment
@@ -43,73 +44,39 @@ class TracesView(StartRun):
 
 
 def page_of_runs(
-    request: Any, query: Query, conditions: Sequence[str], params: Sequence[Any]
+    request: Any, query: Query, conditions: Sequence[Condition], sort: Sort = SORTS[""]
 ) -> dict[str, Any]:
-    """Summaries, newest first; the page of all runs shows the same."""
+    """Summaries in the order of ``sort``; the page of all runs shows the same."""
 
-    def after(position: int | None, limit: int) -> list[Head]:
-        beyond = ([], []) if position is None else (["t.number < %s"], [position])
-        return reads.heads_where([*conditions, *beyond[0]], [*params, *beyond[1]], limit)
+    def after(position: Any, limit: int) -> list[Head]:
+        return reads.heads_in_order(find(conditions, sort, position, limit))
 
-    def before(position: int | None, limit: int) -> list[Head]:
-        found = reads.heads_where(
-            [*conditions, "t.number > %s"], [*params, position], limit, oldest_first=True
-        )
-        return found[::-1]
+    def before(position: Any, limit: int) -> list[Head]:
+        return reads.heads_in_order(find(conditions, sort.turned, position, limit)[::-1])
 
     with at_one_moment(LIST_SECONDS):
-        body = page(request, query, after, lambda head: head.number, "traces", rows_before=before)
+        body = page(request, query, after, sort.position, "traces", rows_before=before)
         body["results"] = reads.summaries(body["results"])
     return body
 
 
-def filters(query: Query) -> tuple[list[str], list[Any]]:
-    """Conditions on ``t``, and their parameters."""
-    conditions: list[str] = []
-    params: list[Any] = []
-
-    def add(condition: str, *values: Any) -> None:
-        conditions.append(condition)
-        params.extend(values)
-
+def filters(query: Query) -> list[Condition]:
+    found: list[Condition] = []
     if status := query.choice("status", STATUSES):
-        add("t.status = %s", STATUSES.index(status))
+        found.append(has("status", STATUSES.index(status)))
     if job_id := query.text("job_id", 64):
-        add("t.job_id = %s", job_id)
+        found.append(has("job_id", job_id))
     for label in query.texts("label", 321):
         key, colon, value = label.partition(":")
         if not colon:
             raise invalid_query("label", "A label is given as key:value")
-        add(
-            "EXISTS (SELECT 1 FROM instances_tracelabel l"
-            " WHERE l.trace_id = t.number AND l.key = %s AND l.value = %s)",
-            key,
-            value,
-        )
+        found.append(labelled(key, value))
     if prefix := query.text("q", 200):
-        add(*starts_with(prefix))
+        found.append(begins_with(prefix))
     for name, sign in (("created_after", ">="), ("created_before", "<")):
         if when := query.when(name):
-            add(f"t.created_ms {sign} %s", round(when.timestamp() * 1_000))
-    return conditions, params
-
-
-def starts_with(prefix: str) -> tuple[str, str, str, str, str]:
-    """Byte ranges, never LIKE: that ignores case on SQLite and takes ``%`` and ``_`` for patterns."""
-    byte_order = ' COLLATE "C"' if is_postgres() else ""
-    name = f"t.name{byte_order}"
-    end = beyond(prefix)
-    return f"((t.id >= %s AND t.id < %s) OR ({name} >= %s AND {name} < %s))", prefix, end, prefix, end
-
-
-def beyond(prefix: str) -> str:
-    """The least text, by bytes of UTF-8, that is above all that begin with ``prefix``."""
-    for at in range(len(prefix) - 1, -1, -1):
-        following = ord(prefix[at]) + 1
-        if following <= 0x10FFFF:
-            # Surrogates stand in no UTF-8 text.
-            return prefix[:at] + chr(0xE000 if following == 0xD800 else following)
-    return chr(0x10FFFF) * (len(prefix) + 1)
+            found.append(made(sign, round(when.timestamp() * 1_000)))
+    return found
 
 
 # -- one trace
@@ -320,14 +287,16 @@ def the_task(query: Query, task_id: str) -> tuple[Head, int]:
 
 class TaskView(TowerView):
     def get(self, request: Any, task_id: str) -> HttpResponse:
-        query = Query(request, allowed={"trace_id"})
+        query = Query(request, allowed={"trace_id", "fields"})
+        fields = fields_of(query)
         with at_one_moment():
             head, n = the_task(query, task_id)
             parent, ids = reads.with_all_above(head.number, [n])
             places = Places(head.id, head.root_n, reads.asked_of(head.number), parent, ids)
             rows = reads.details(head.number, [n])
-            did = attempts_json(head.number, n)
-        return answer(reads.task_json(rows[0], places, reads.versions_in(rows)) | did)
+            did = attempts_json(head.number, n) if fields is None else {}
+        task = reads.task_json(rows[0], places, reads.versions_in(rows))
+        return answer(task | did if fields is None else {name: task[name] for name in task if name in fields})
 
 
 def attempts_json(number: int, n: int) -> dict[str, Any]:

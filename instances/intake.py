@@ -261,8 +261,8 @@ def read_events(raw: Sequence[Any], now_ms: int) -> tuple[list[Sent], Rejected]:
     sent = []
     for (index, trace_id, report, _, warnings), text in zip(read, _canonical(read), strict=True):
         if len(text) * 4 > limits.payload and len(text.encode()) > limits.payload:
-            refused = _refuse("too_large", "payload", "Too large", limit=limits.payload)
-            rejected.append((index, report.event_id, refused.refusal))
+            large = _refuse("too_large", "payload", "Too large", limit=limits.payload)
+            rejected.append((index, report.event_id, large.refusal))
         else:
             sent.append(Sent(index, trace_id, report, text, warnings))
     return sent, rejected
@@ -341,14 +341,12 @@ def _checked(item: Any) -> PlainEvent:
 
 
 def _event(index: int, item: Any, event: PlainEvent, reader: Payload) -> _Read:
-    said, payload = event.get, event.get("payload", {})
-    event_id, trace_id, task_id, parent_id = (
-        event["event_id"], event["trace_id"], event["task_id"], said("parent_id"),
-    )  # fmt: skip
+    event_id, trace_id, task_id = event["event_id"], event["trace_id"], event["task_id"]
+    parent_id, kind, payload = event.get("parent_id"), event.get("actor_type"), event.get("payload", {})
     ids = (event_id, trace_id, task_id, parent_id)
     if not RESERVED_IDS.isdisjoint(ids):
         _not_reserved(zip(("event_id", "trace_id", "task_id", "parent_id"), ids, strict=True))
-    kind, ms = said("actor_type"), event["timestamp_ms"]
+    ms = event["timestamp_ms"]
     report = Report(
         event_id,
         task_id,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from django.db.models import Count, Exists, OuterRef, QuerySet
+from django.db.models.functions import Length
 from django.utils.translation import gettext as _
 
 from instances import attempts, sentences, waiting
@@ -14,7 +15,7 @@ from instances.accounts import account
 from instances.aggregation import Tally
 from instances.collected import Context, context_in
 from instances.lifecycle import RUNNING, AttemptSummary
-from instances.models import Collected, Deadline, FrozenResult, TaskInstance, TaskSaid
+from instances.models import Collected, Deadline, FrozenResult, TaskBody, TaskInstance, TaskSaid
 from instances.node import AGGREGATORS, Node
 from instances.pieces import Sentence, as_json
 from instances.sentences import Named
@@ -74,10 +75,14 @@ class JoinTab:
 
 @dataclass(frozen=True, slots=True)
 class Pane:
+    """``alike``: who else failed with the same code. ``parameters``: how many letters of JSON they are."""
+
     say: list[Sentence]
     attempts: list[AttemptLine]
     left_out: int
     join: JoinTab | None
+    alike: list[Sentence]
+    parameters: int
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -85,6 +90,8 @@ class Pane:
             "attempts": [line.as_json() for line in self.attempts],
             "left_out": self.left_out,
             "join": None if self.join is None else self.join.as_json(),
+            "alike": as_json(self.alike),
+            "parameters": self.parameters,
         }
 
 
@@ -107,7 +114,26 @@ def pane_of(tree: int, n: int, *, said: TaskSaid | None = None, after: str = "")
         attempts=[_line(one) for one in reversed(found.shown)],
         left_out=found.left_out,
         join=join,
+        alike=sentences.alike(_alike(node, known)),
+        parameters=TaskBody.objects.filter(task=key).values_list(Length("input_params"), flat=True).first()
+        or 0,
     )
+
+
+def _alike(node: Node, said: TaskSaid) -> Named:
+    if not said.error_code:
+        return sentences.NOBODY
+    low = node.tree << 32
+    others = (
+        TaskSaid.objects.filter(error_code=said.error_code, task__gte=low, task__lt=low + (1 << 32))
+        .exclude(task=node.key)
+        .order_by("task")
+    )
+    first = list(others.values_list("task", flat=True)[:NAMED])
+    if not first:
+        return sentences.NOBODY
+    tasks = TaskInstance.objects.filter(key__in=first).order_by("key").values_list("id", "name")
+    return Named([(id, name or id) for id, name in tasks], others.count() - len(first))
 
 
 def _line(one: AttemptSummary) -> AttemptLine:

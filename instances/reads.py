@@ -179,6 +179,11 @@ def heads(numbers: Iterable[int]) -> list[Head]:
     return [_head(row) for row in found]
 
 
+def heads_in_order(numbers: Sequence[int]) -> list[Head]:
+    known = {head.number: head for head in heads(numbers)}
+    return [known[number] for number in numbers if number in known]
+
+
 def heads_where(
     conditions: Sequence[str], params: Sequence[Any], limit: int, *, oldest_first: bool = False
 ) -> list[Head]:

@@ -13,7 +13,6 @@ from instances.hub import Hub
 from instances.live_reads import in_database
 from instances.reads import Head, at_one_moment
 from instances.rows import keys_of, run
-from tower.schemas import STATUSES
 
 #: Of all runs, by status and by segment of the list.
 Counts = dict[str, dict[str, int]]
@@ -66,12 +65,7 @@ def read_runs(numbers: Iterable[int], above: int, born: Iterable[int] = ()) -> F
 
 def read_counts() -> Counts:
     with at_one_moment(2.0):
-        counts: dict[int, int] = dict(
-            map(tuple, run("SELECT status, COUNT(*) FROM instances_trace GROUP BY status"))
-        )
-        of_segments = segments.counts()
-    of_statuses = {status.value: counts.get(i, 0) for i, status in enumerate(STATUSES)}
-    return {"counts": of_statuses, "segments": of_segments}
+        return {"counts": segments.counts_by_status(), "segments": segments.counts()}
 
 
 class RunsFeed:

@@ -156,11 +156,12 @@ def _plan(facts: Waiting, missing: Named) -> Iterator[Sentence]:
         more = fill(_(" and {n} more"), n=count(missing.more)) if missing.more else []
         yield fill(_("Not heard of yet: {names}{more}."), names=here, more=more)
     elif facts.missing:
-        one, many = (
+        said = ngettext(
             "{n} of them is planned and not registered yet.",
             "{n} of them are planned and not registered yet.",
+            facts.missing,
         )
-        yield fill(ngettext(one, many, facts.missing), n=count(facts.missing))
+        yield fill(said, n=count(facts.missing))
     elif facts.over or facts.by is By.AGGREGATORS:
         return
     elif facts.plan is Plan.ENDED:
@@ -174,6 +175,15 @@ def _plan(facts: Waiting, missing: Named) -> Iterator[Sentence]:
 
 
 # -- why a status stands
+
+
+def alike(names: Named) -> list[Sentence]:
+    """Who else failed with the same code."""
+    if not names.tasks:
+        return []
+    more = fill(_(" and {n} more"), n=count(names.more)) if names.more else []
+    links = listed([Piece(title, task_id=id) for id, title in names.tasks])
+    return [fill(_("Also failed with this code: {names}{more}."), names=links, more=more)]
 
 
 def account(facts: Account, *, timeout_sec: int | None, grace_sec: int | None, join: Join | None) -> Sentence:

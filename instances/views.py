@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -116,7 +117,8 @@ def context(request: HttpRequest, run: Trace, outline: Outline) -> dict[str, Any
         "notices": list(notices(outline)),
         "tabs": TABS,
         "tab": tab if tab in dict(TABS) else "overview",
-        "detail": detail(outline, after(request)) or NO_DETAIL,
+        "pane": pane_size(request),
+        "detail": detail(outline, after(request), whole="whole" in request.GET) or NO_DETAIL,
         "loose": loose(outline),
         "no_attempt": NO_ATTEMPT,
         "no_event": NO_EVENT,
@@ -203,7 +205,25 @@ def loose(outline: Outline) -> Loose:
 NO_ATTEMPT = AttemptLine(0, "PENDING", "", [], None, None, "")
 
 
-def detail(outline: Outline, results_after: str) -> dict[str, Any] | None:
+#: More letters of parameters are shown only where somebody asks for them.
+PARAMETERS_SHOWN = 16_000
+
+
+@dataclass(frozen=True, slots=True)
+class PaneSize:
+    """Pixels that a reader gave the pane beside the tree, and below it; None leaves it to the style."""
+
+    width: int | None = None
+    height: int | None = None
+
+
+def pane_size(request: HttpRequest) -> PaneSize:
+    """From the cookie that ``static/tree/pane-size.js`` writes, so that the first paint is right."""
+    found = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", request.COOKIES.get("pane", ""))
+    return PaneSize(*(int(one) or None for one in found.groups())) if found else PaneSize()
+
+
+def detail(outline: Outline, results_after: str, *, whole: bool = False) -> dict[str, Any] | None:
     task = outline.selected
     if task is None:
         return None
@@ -213,6 +233,7 @@ def detail(outline: Outline, results_after: str) -> dict[str, Any] | None:
     here = outline.intents.get(task.id)
     end = outline.now_ms if task.is_open else task.finished_ms
     told = pane_of(outline.trace.number, task.n, said=said, after=results_after)
+    parameters = shown(body.input_params if body else {})
     logged = entries(reads.events_after("task", key, None, EVENTS))
     return {
         "id": task.id,
@@ -233,10 +254,11 @@ def detail(outline: Outline, results_after: str) -> dict[str, Any] | None:
         "message": said.message,
         "worker": said.worker,
         "output_ref": said.output_ref,
-        "output_href": link_of(said.output_ref),
+        "output": output_of(said.output_ref),
         "error_code": said.error_code,
         "error_msg": said.error_msg,
-        "parameters": shown(body.input_params if body else {}),
+        "parameters": parameters if whole or len(parameters) <= PARAMETERS_SHOWN else None,
+        "parameters_size": len(parameters),
         "labels": (body.labels if body else None) or {},
         "path": [{"id": t.id, "title": outline.title(t)} for t in (*outline.above(task), task)],
         "notes": list(notes(outline, task)),
@@ -255,7 +277,7 @@ NO_DETAIL: dict[str, Any] = dict.fromkeys(
     [
         *("name", "actor_type", "job_id", "version", "holds", "reported_status", "asked_tag", "attempt"),
         *("progress", "started_ms", "finished_ms", "spent_ms", "children", "message", "worker"),
-        *("output_ref", "output_href", "error_code", "error_msg", "parameters"),
+        *("output_ref", "output", "error_code", "error_msg"),
     ]
 ) | {
     "id": "",
@@ -263,7 +285,9 @@ NO_DETAIL: dict[str, Any] = dict.fromkeys(
     "labels": {},
     "path": [],
     "notes": [],
-    "told": Pane([], [], 0, None),
+    "parameters": "",
+    "parameters_size": 0,
+    "told": Pane([], [], 0, None, [], 0),
     "events": [],
     "accepts": [],
 }
@@ -312,15 +336,39 @@ def held(outline: Outline, task: Task, action: int) -> bool:
     return intent is not None and intent.action == action
 
 
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a task points at: a link and the host it leads to, or JSON; else it is plain text."""
+
+    href: str = ""
+    host: str = ""
+    json: str = ""
+
+
+def output_of(ref: str | None) -> Output:
+    if href := link_of(ref):
+        return Output(href=href, host=urlsplit(href).netloc.lower())
+    if ref and ref[:1] in "{[":
+        try:
+            return Output(json=shown(orjson.loads(ref)))
+        except orjson.JSONDecodeError:
+            pass
+    return Output()
+
+
+#: Letters, digits and dots, or an address of IPv6, with a port: no host that reads as another one.
+HOST = re.compile(r"([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE)
+
+
 def link_of(ref: str | None) -> str:
-    """An output is a link only where it is plain http or https (reliability.md, B72)."""
-    if not ref or ref != ref.strip() or any(ord(c) < 33 for c in ref):
+    """An output is a link only where it is plain http or https (B72); static/js/links.js says the same."""
+    if not ref or "\\" in ref or any(ord(c) < 33 for c in ref):
         return ""
     try:
         parts = urlsplit(ref)
     except ValueError:
         return ""
-    return ref if parts.scheme in {"http", "https"} and parts.netloc else ""
+    return ref if parts.scheme in {"http", "https"} and HOST.fullmatch(parts.netloc) else ""
 
 
 def shown(value: Any) -> str:

@@ -64,7 +64,8 @@ def context(id: str, query: str = "") -> dict[str, Any]:
         f"/api/v1/tasks/{id}/aggregation/?trace_id=T{query}"
     )
     assert answer.status_code == 200, answer.content
-    return answer.json()
+    found: dict[str, Any] = answer.json()
+    return found
 
 
 def pass_quiet_time() -> None:

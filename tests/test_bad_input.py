@@ -110,7 +110,7 @@ EVENTS: list[tuple[str, dict[str, Any], str, str]] = [
     ],
     *[
         (f"b36_payload_{i}", {"payload": bad}, "invalid_type", "payload")
-        for i, bad in enumerate(([], "x", None, 5))
+        for i, bad in enumerate(json.loads('[[], "x", null, 5]'))
     ],
     *[
         (f"b38_attempt_{i}", {"payload": {"attempt": bad}}, "attempt_out_of_range", "payload.attempt")

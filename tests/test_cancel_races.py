@@ -13,6 +13,7 @@ import pytest
 from django.db import connection, connections, transaction
 
 from controls import sweep
+from controls.clock import now_ms
 from controls.issue import issue
 from instances import ingest
 from instances.models import Intent, TaskInstance, Trace
@@ -65,7 +66,7 @@ def side_by_side(*calls):
 def sweep_to_the_end():
     while sweep.sweep_cancels():
         pass
-    ingest.expire(sweep.now_ms() + 3_600_000)
+    ingest.expire(now_ms() + 3_600_000)
 
 
 def free(below):
@@ -153,9 +154,14 @@ def test_a_control_waits_for_no_ingest():
     register(("root",))
     started("root")
     answers = []
+
+    def ask():
+        answers.append(cancel())
+        connections.close_all()
+
     with transaction.atomic():
         list(Trace.objects.select_for_update().filter(id="T"))
-        thread = threading.Thread(target=lambda: answers.append(cancel()) or connections.close_all())
+        thread = threading.Thread(target=ask)
         thread.start()
         thread.join(5)
 

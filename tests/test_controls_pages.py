@@ -54,7 +54,7 @@ def test_pause_and_run_act_at_once_and_lead_back_to_the_run(tree, operator, acti
     answer = press(operator, action, "a")
 
     assert (answer.status_code, answer["Location"]) == (303, "/traces/T/?node=a")
-    record = ControlRecord.objects.order_by("number").last()
+    record = ControlRecord.objects.order_by("-number")[0]
     assert (record.action, record.task_id, record.triggered_by) == (
         ["RUN", "PAUSE"].index(action),
         "a",

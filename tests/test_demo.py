@@ -191,7 +191,7 @@ def crew(live_tower) -> Iterator[Fleet]:
 
 
 @pytest.fixture
-def fleet(live_tower, crew) -> servers.Tower:
+def fleet(live_tower: servers.Tower, crew: Fleet) -> servers.Tower:
     """The shared tower, with a fleet at work."""
     return live_tower
 
@@ -209,7 +209,8 @@ def started(tower: servers.Tower, job_id: str, trace_id: str, **params: Any) -> 
 def summary(tower: servers.Tower, trace_id: str) -> dict[str, Any]:
     status, body = tower.get(f"traces/{trace_id}/")
     assert status == 200, body
-    return body
+    found: dict[str, Any] = body
+    return found
 
 
 def running(tower: servers.Tower, trace_id: str) -> list[dict[str, Any]]:

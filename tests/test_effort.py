@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tower.definitions import effort
@@ -21,7 +23,7 @@ def doubling(levels, word="allOf"):
 
 
 def unevaluated(levels):
-    schema = {"properties": {"a": {}}}
+    schema: dict[str, Any] = {"properties": {"a": {}}}
     for _ in range(levels):
         schema = {"anyOf": [schema], "unevaluatedProperties": False}
     return schema
@@ -82,7 +84,7 @@ def test_b49_parameters_that_a_schema_unfolds_without_end_are_refused():
     # Each level of the parameters doubles the ways; the schema alone has three.
     twice = {"allOf": [{"$ref": "#/$defs/n"}, {"$ref": "#/$defs/n"}]}
     schema = {"$defs": {"n": {"properties": {"a": twice}}}, "$ref": "#/$defs/n"}
-    params = {"a": 1}
+    params: dict[str, Any] = {"a": 1}
     for _ in range(60):
         params = {"a": params}
 

@@ -211,6 +211,7 @@ async def test_a_change_without_rows_is_read(reads):
 def test_a_change_with_many_rows_or_bytes_carries_none():
     tree = a_tree("root")
     change = tree.grow("root", " ".join(f"t{i}" for i in range(10)))
+    assert change.new
     row = change.new[0]
 
     message = rows_message(change)

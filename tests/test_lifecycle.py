@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -134,7 +135,7 @@ def test_an_ending_of_an_actor_gives_one_of_the_terminal_statuses() -> None:
     assert PENDING not in ENDING.values()
 
 
-said = st.builds(
+said: st.SearchStrategy[dict[str, Any]] = st.builds(
     dict,
     progress=st.none() | st.sampled_from([10.0, 20.0]),
     message=st.none() | st.sampled_from(["m", "n"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 
 import pytest
 
@@ -100,7 +101,7 @@ def test_facts_of_a_request_are_on_all_its_lines():
 
 def test_a_repeated_warning_is_said_once_a_minute_with_its_count(monkeypatch):
     now = 1000.0
-    monkeypatch.setattr(logs.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     once = logs.OncePerMinute()
     passed = [once.filter(record(level=logging.WARNING)) for _ in range(5)]
     now += logs.QUIET_SECONDS

@@ -317,7 +317,7 @@ def test_p10_what_is_fit_comes_back_equal_from_any_writer(value: Any) -> None:
 
 @given(JSON)
 def test_the_quick_look_and_the_one_with_paths_agree(value: Any) -> None:
-    quick = reading._fits(value, 64)
+    quick = reading.fits(value, 64)
 
     assert quick == (reading._fault(value, "", 64, ()) is None)
 

@@ -213,6 +213,7 @@ def test_b69_a_message_over_64_kib_ends_its_websocket(live):
 
     with pytest.raises(ConnectionClosed) as closed:
         live.recv(timeout=20)
+    assert closed.value.rcvd
     assert closed.value.rcvd.code == 1009
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 from django.db import connection, connections
@@ -14,7 +15,7 @@ from django.db.models import F
 
 from controls import sweep
 from controls.clock import now_ms
-from controls.issue import issue
+from controls.issue import delivery_of, issue
 from controls.models import Beat, ControlRecord
 from controls.store import SENTINEL, MemoryStore, RedisStore, StoreAway, store
 from instances import ingest
@@ -57,6 +58,11 @@ def statuses(trace_id):
     number = Trace.objects.get(id=trace_id).number
     found = TaskInstance._base_manager.filter(tree_id=number).values_list("status", flat=True)
     return sorted({STATUSES[status].value for status in found})
+
+
+def ttl(tree) -> int:
+    seconds: Any = redis.client().ttl(f"cmd:instance:{tree.id}")  # typed as a coroutine or its value
+    return int(seconds)
 
 
 def in_redis(tree):
@@ -105,7 +111,7 @@ def test_f2_a_process_that_dies_between_put_and_mark_leads_to_no_second_message(
     memory = MemoryStore()
     ask(tree, PAUSE)
     Intent.objects.update(delivered_number=0)
-    memory.put(sweep.delivery_of(ControlRecord.objects.get()))
+    memory.put(delivery_of(ControlRecord.objects.get()))
 
     sweep.deliver(memory)
 
@@ -187,7 +193,7 @@ def test_commands_of_an_ended_trace_go_a_day_later_and_come_back_with_a_late_chi
 
     assert IntentLedger.objects.get().expiring is False
     assert in_redis(tree) == {"global_action": "PAUSE", "#global_action": "1"}
-    assert redis.client().ttl(f"cmd:instance:{tree.id}") == -1
+    assert ttl(tree) == -1
 
 
 def test_a_live_trace_and_one_that_was_never_controlled_keep_their_ledgers(tree):
@@ -199,7 +205,7 @@ def test_a_live_trace_and_one_that_was_never_controlled_keep_their_ledgers(tree)
     sweep.retire(store())
 
     assert not IntentLedger.objects.filter(expiring=True).exists()
-    assert redis.client().ttl(f"cmd:instance:{tree.id}") == -1
+    assert ttl(tree) == -1
 
 
 def test_a_run_on_an_ended_trace_leaves_no_key_for_ever(tree):
@@ -210,7 +216,7 @@ def test_a_run_on_an_ended_trace_leaves_no_key_for_ever(tree):
     ask(tree, RUN)
     sweep.retire(store())
 
-    assert redis.client().ttl(f"cmd:instance:{tree.id}") > 0
+    assert ttl(tree) > 0
 
 
 # -- cancels
@@ -230,14 +236,17 @@ def test_a_cancel_ends_what_it_found_pending_and_is_then_swept():
 
 def test_one_large_cancel_does_not_keep_another_waiting(monkeypatch):
     """Each trace gets its transaction in each round."""
-    seen = []
+    seen: list[int] = []
     a_grown_tree("big", 1)
     a_grown_tree("small", 1)
     cancel("big")
     cancel("small")
-    monkeypatch.setattr(
-        ingest, "sweep_cancelled", lambda number, limit: seen.append(number) or number == min(seen)
-    )
+
+    def sweep_some(number: int, limit: int) -> bool:
+        seen.append(number)
+        return number == min(seen)
+
+    monkeypatch.setattr(ingest, "sweep_cancelled", sweep_some)
 
     more = sweep.sweep_cancels()
 

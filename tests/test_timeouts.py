@@ -62,7 +62,7 @@ def standing(id: str = "a") -> tuple[str, str | None]:
     task = TaskInstance.objects.get(id=id)
     said = TaskSaid.objects.filter(task=task.key).first()
     words = ("PENDING", "RUNNING", "SUCCESS", "FAILED", "CANCELLED", "SKIPPED")
-    return words[task.status], said and said.error_code
+    return words[task.status], said.error_code if said else None
 
 
 def test_an_attempt_that_is_not_heard_to_end_is_ended_failed(clock: Clock) -> None:

@@ -32,6 +32,13 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def found(pattern: str, text: str) -> str:
+    """What stands in the pattern's parentheses."""
+    match = re.search(pattern, text)
+    assert match, (pattern, text)
+    return match[1]
+
+
 def launch_to_fail(tower: servers.Tower) -> str:
     """Start it where it must not start; what it said."""
     status = tower.launch().wait(60)
@@ -54,8 +61,8 @@ def test_it_prints_the_addresses_and_the_password_of_admin(tower):
     said = tower.said
 
     assert f"http://127.0.0.1:{tower.port}/" in said
-    assert redis.Redis.from_url(re.search(r"redis://\S+", said)[0]).ping()
-    password = re.search(r"admin, password (\S+)", said)[1]
+    assert redis.Redis.from_url(found(r"(redis://\S+)", said)).ping()
+    password = found(r"admin, password (\S+)", said)
     assert (tower.home / "secrets" / "admin_password").read_text() == password
 
 
@@ -105,7 +112,7 @@ def test_it_is_ready_with_nothing_missing(tower):
 
 def test_static_files_have_hashed_names_and_are_kept_for_ever(tower):
     page = tower.call("GET", "/login/", Accept="text/html")[1]
-    name = re.search(r'"(/static/css/\w+\.[0-9a-f]{12}\.css)"', page)[1]
+    name = found(r'"(/static/css/\w+\.[0-9a-f]{12}\.css)"', page)
 
     with servers.DIRECT.open(tower.url + name) as answer:
         assert "immutable" in answer.headers["Cache-Control"]

@@ -122,7 +122,7 @@ def when(ms: int | None) -> str:
         return ""
     if at.date() == now.date():
         return date_format(at, "H:i:s")
-    return date_format(at, "j M, H:i" if at.year == now.year else "j M Y")
+    return date_format(at, gettext("j M, H:i") if at.year == now.year else gettext("j M Y"))
 
 
 @register.filter

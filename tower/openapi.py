@@ -142,6 +142,7 @@ PAGED: Mapping[str, Json] = {
     "limit": {"type": "integer", "minimum": 1, "default": 50, "description": "cut at 500"},
 }
 IN_TRACE: Mapping[str, Json] = {"trace_id": ID}
+FIELDS: Json = {"type": "string", "description": "only these fields: names with commas between them"}
 OF_THE_LOG: Mapping[str, Json] = {
     "verdict": one_of(verdict.name.lower() for verdict in Verdict),
     "origin": one_of(["actor", "tower"]),
@@ -212,7 +213,7 @@ CALLS: Mapping[tuple[str, str], Call] = {
             "depth": {**COUNT, "description": "so many levels below the root"},
             "after": {**ID, "description": "continue behind this task"},
             "limit": {"type": "integer", "minimum": 1, "default": 10_000},
-            "fields": {"type": "string", "description": "comma-separated names of fields"},
+            "fields": FIELDS,
         },
         refused=(400, 404),
     ),
@@ -242,7 +243,12 @@ CALLS: Mapping[tuple[str, str], Call] = {
         body=or_list(ref("NewTask")),
         refused=(400, 413, 415),
     ),
-    ("task", "GET"): Call("Read one task", {200: ref("Task")}, query=IN_TRACE, refused=(400, 404, 409)),
+    ("task", "GET"): Call(
+        "Read one task",
+        {200: ref("Task")},
+        query={**IN_TRACE, "fields": FIELDS},
+        refused=(400, 404, 409),
+    ),
     ("task-events", "GET"): Call(
         "Read the event log of a task, in order of receipt",
         {200: paged(ref("LoggedEvent"))},

@@ -1,9 +1,10 @@
-"""The pages that belong to no subject: the theme, the health of the system."""
+"""The pages that belong to no subject: the theme, the language, the health of the system."""
 
 from __future__ import annotations
 
 import time
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -24,10 +25,24 @@ def theme(request: HttpRequest) -> HttpResponse:
     answer = HttpResponseRedirect(_back(request))
     chosen = request.POST.get("theme")
     if chosen in THEMES:
-        answer.set_cookie("theme", chosen, max_age=A_YEAR, samesite="Lax", secure=request.is_secure())
+        _keep(answer, request, "theme", chosen)
     else:
         answer.delete_cookie("theme", samesite="Lax")
     return answer
+
+
+@require_POST
+def language(request: HttpRequest) -> HttpResponse:
+    """Keep a choice of language in a cookie; one that is not spoken here changes nothing."""
+    answer = HttpResponseRedirect(_back(request))
+    chosen = request.POST.get("language", "")
+    if chosen in dict(settings.LANGUAGES):
+        _keep(answer, request, settings.LANGUAGE_COOKIE_NAME, chosen)
+    return answer
+
+
+def _keep(answer: HttpResponse, request: HttpRequest, name: str, chosen: str) -> None:
+    answer.set_cookie(name, chosen, max_age=A_YEAR, samesite="Lax", secure=request.is_secure())
 
 
 def _back(request: HttpRequest) -> str:

@@ -94,7 +94,7 @@ MIDDLEWARE = [
     "tower.middleware.Frame",
     "tower.static.ServedStatic",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.locale.LocaleMiddleware",
+    "tower.language.Spoken",
     "tower.middleware.Common",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -249,10 +249,13 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * env_int("TOWER_MAX_BODY_BYTES", 16 << 20, leas
 FILE_UPLOAD_MAX_MEMORY_SIZE = DATA_UPLOAD_MAX_MEMORY_SIZE
 
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+LANGUAGE_COOKIE_NAME = "language"  # what the switch in the bar keeps; else the browser's preference
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
 LOCALE_PATHS = [BASE_DIR / "locale"]
+FORMAT_MODULE_PATH = ["tower.formats"]
 
 STATIC_URL = "static/"
 STATIC_ROOT = TOWER_HOME / "staticfiles"

@@ -27,6 +27,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     *instances.urls.page_patterns,
     *tower.definitions.urls.page_patterns,
     path("theme/", pages.theme, name="theme"),
+    path("language/", pages.language, name="language"),
     path("health/", pages.health_page, name="health"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),

@@ -53,6 +53,11 @@ theme?.addEventListener("submit", (event) => {
   fetch(theme.action, { method: "POST", body, redirect: "manual" });
 });
 
+/** What is selected and filtered moves the address without a reload: it goes along. */
+document.querySelector("[data-language-form]")?.addEventListener("submit", (event) => {
+  event.target.elements.next.value = location.pathname + location.search + location.hash;
+});
+
 /** A choice in a filter acts at once; without scripts there is a button for it. */
 for (const form of document.querySelectorAll("form[data-filters]")) {
   for (const part of form.querySelectorAll("[data-apply]")) part.hidden = true;

@@ -1,8 +1,11 @@
 // @ts-check
 /** All about the selected task. State comes from the store at once, texts are fetched; all of it is text, never markup. */
+import { JsonView, parse, written } from "../js/json-view.js";
+import { hostOf, linkOf, outward } from "../js/links.js";
 import { paintTime, span, count, when } from "../js/marks.js";
 import { announce } from "../js/voice.js";
 import { now } from "./clock.js";
+import { PaneSize } from "./pane-size.js";
 import { point } from "./rows.js";
 import { CANCEL, DIFFERS, FAILED, HOLDS, KINDS, PLACEHOLDER, RUN, STATUSES, UNATTACHED, isAggregator, isOpen } from "./store.js";
 import { Told } from "./told.js";
@@ -11,6 +14,10 @@ import { say } from "./words.js";
 /** A task that changes all the time is asked for this often. */
 const REFETCH_MS = 400;
 const EVENTS = 100;
+/** More letters of parameters are fetched only where somebody asks for them. */
+const PARAMETERS = 16_000;
+/** What is fetched again and again: all that is small, and changes. */
+const FIELDS = "message,worker,error_code,error_msg,output_ref,job_id,job_version,labels,reported_status";
 /** The colour of a report's dot is that of the status that it speaks of. */
 const SPEAKS_OF = { STARTED: "RUNNING", PROGRESS: "RUNNING", COMPLETED: "SUCCESS", FAILED: "FAILED", CANCELLED: "CANCELLED" };
 
@@ -32,9 +39,15 @@ export class DetailPane {
     /** @type {any} */ this.task = null;
     /** @type {any[]} */ this.controls = [];
     this.pattern = /** @type {HTMLTemplateElement} */ (document.getElementById("event"));
-    this.told = new Told(this.pane, page.dataset.told ?? "", () => this.#offerTabs());
+    this.told = new Told(this.pane, page.dataset.told ?? "", () => this.#hasTold());
     this.logUrl = page.dataset.log ?? "";
     this.seq = -1;
+    this.size = new PaneSize(this.pane);
+    this.parameters = new JsonView(this.#json("parameters"), say);
+    this.output = new JsonView(this.#json("output"), say);
+    /** How many letters the parameters shown had; more come with the registration. */
+    this.sized = -1;
+    /** @type {WeakMap<Element, JsonView>} */ this.views = new WeakMap();
     /** @type {WeakMap<Element, any>} */ this.payloads = new WeakMap();
     /** Where the last page of reports begins, and how many rows stand before it. */
     this.log = { url: "", before: 0, next: "" };
@@ -57,6 +70,11 @@ export class DetailPane {
     return /** @type {HTMLElement} */ (this.pane.querySelector(`[data-part=${name}]`));
   }
 
+  /** @param {string} name @returns {HTMLElement} */
+  #json(name) {
+    return /** @type {HTMLElement} */ (this.pane.querySelector(`[data-json=${name}]`));
+  }
+
   /** @param {string} name */
   list(name) {
     return /** @type {HTMLElement} */ (this.pane.querySelector(`[data-list=${name}]`));
@@ -66,8 +84,11 @@ export class DetailPane {
   show(n) {
     this.pane.hidden = n < 0;
     this.pane.parentElement?.classList.toggle("split", n >= 0);
+    this.size.draw();
     if (n === this.n) return;
     this.n = n;
+    this.sized = -1;
+    this.parameters.clear();
     this.stamp = this.epoch = -1;
     this.task = null;
     this.was = n < 0 ? -1 : this.store.status[n];
@@ -82,10 +103,10 @@ export class DetailPane {
     for (const tab of /** @type {NodeListOf<HTMLAnchorElement>} */ (this.pane.querySelectorAll("[role=tab]"))) {
       tab.href = `?node=${encodeURIComponent(id)}&tab=${tab.dataset.tab}`;
     }
-    for (const name of ["message", "worker", "parameters", "error_code", "error_msg"]) this.field(name).textContent = "";
+    for (const name of ["message", "worker", "error_code", "error_msg"]) this.field(name).textContent = "";
     this.list("notes").replaceChildren();
     this.list("labels").replaceChildren();
-    this.list("output").replaceChildren();
+    this.#output(null);
     this.list("events").replaceChildren();
     /** @type {HTMLAnchorElement} */ (this.pane.querySelector("[data-link=log]")).href = `${this.logUrl}?task_id=${encodeURIComponent(id)}`;
     this.part("no-output").hidden = this.part("no-events").hidden = true;
@@ -214,12 +235,11 @@ export class DetailPane {
   async #fetchTask() {
     const n = this.n, id = this.store.ids[n];
     if (n < 0 || id === undefined) return;
-    const task = await this.#get(`${this.tasks}${encodeURIComponent(id)}/?trace_id=${encodeURIComponent(this.trace)}`);
+    const task = await this.#get(`${this.tasks}${encodeURIComponent(id)}/?trace_id=${encodeURIComponent(this.trace)}&fields=${FIELDS}`);
     if (n !== this.n || !task) return;
     this.task = task;
     set(this.field("message"), task.message ?? "—");
     set(this.field("worker"), task.worker ?? "—");
-    set(this.field("parameters"), JSON.stringify(task.input_params, null, 2));
     set(this.field("error_code"), task.error_code ?? "");
     set(this.field("error_msg"), task.error_msg ?? "");
     this.part("version").hidden = task.job_version == null;
@@ -239,20 +259,47 @@ export class DetailPane {
 
   /** @param {string | null} ref */
   #output(ref) {
+    const place = this.list("output"), host = this.part("host"), href = linkOf(ref);
     this.part("no-output").hidden = ref !== null;
-    const place = this.list("output");
+    host.hidden = !href;
     if (place.textContent === (ref ?? "")) return;
     place.replaceChildren();
+    this.output.clear();
     if (ref === null) return;
-    const href = linkOf(ref);
-    const part = document.createElement(href ? "a" : "code");
-    part.textContent = ref;
-    if (href) {
-      part.className = "text";
-      part.setAttribute("href", href);
-      part.setAttribute("rel", "noopener noreferrer nofollow");
+    if (jsonIn(ref)) return this.output.show(ref);
+    place.append(href ? outward(href, ref) : Object.assign(document.createElement("code"), { textContent: ref }));
+    if (href) set(host, say("host", { host: hostOf(href) }));
+  }
+
+  /** What the server's sentences bring along. */
+  #hasTold() {
+    this.#offerTabs();
+    if (this.tab === "parameters") this.#parameters();
+  }
+
+  /** They stand as registered; only a task that was heard of before has them later. */
+  #parameters() {
+    const size = this.told.parameters;
+    if (!this.told.known || size === this.sized) return;
+    this.sized = size;
+    if (size <= PARAMETERS) this.#fetchParameters();
+    else this.parameters.offer(say("json_size", { n: count(size) }), () => this.#fetchParameters());
+  }
+
+  async #fetchParameters() {
+    const n = this.n, id = this.store.ids[n] ?? "";
+    try {
+      const url = `${this.tasks}${encodeURIComponent(id)}/?trace_id=${encodeURIComponent(this.trace)}&fields=input_params`;
+      const response = await fetch(url, { headers: { Accept: "application/json" }, credentials: "same-origin" });
+      if (!response.ok) throw new Error(String(response.status));
+      const text = await response.text();
+      // As text: numbers that a browser can't hold stay as they were written.
+      if (n === this.n) this.parameters.show(partOf(text, "input_params"));
+    } catch {
+      if (n !== this.n) return;
+      this.sized = -1;
+      announce(say("not_loaded"));
     }
-    place.append(part);
   }
 
   async #fetchEvents(more = false) {
@@ -280,7 +327,11 @@ export class DetailPane {
   /** A payload is written out only where somebody looks; it may have 64 KiB. @param {HTMLElement} fold */
   #unfolded(fold) {
     const payload = fold.matches("[data-part=payload][open]") && this.payloads.get(/** @type {Element} */ (fold.closest("li")));
-    if (payload) set(within(fold, "payload"), JSON.stringify(payload, null, 2));
+    if (!payload) return;
+    const place = /** @type {HTMLElement} */ (fold.querySelector("[data-json=payload]"));
+    const view = this.views.get(place) ?? new JsonView(place, say);
+    this.views.set(place, view);
+    view.show(JSON.stringify(payload));
   }
 
   /** The controls of this trace, newest first. @param {any[]} controls */
@@ -334,6 +385,16 @@ export class DetailPane {
     }
     if (name === "events") this.#fetchEvents();
     if (name === "controls") this.#controls();
+    if (name === "parameters") this.#parameters();
+  }
+
+  /** As chosen by a reader: the address follows. @param {string} name */
+  #turnTo(name) {
+    this.#choose(name);
+    const query = new URLSearchParams(location.search);
+    if (name === "overview") query.delete("tab");
+    else query.set("tab", name);
+    history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
   }
 
   /** @param {MouseEvent} event */
@@ -345,7 +406,7 @@ export class DetailPane {
     const named = /** @type {HTMLElement | null} */ (at.closest("a[data-task]"));
     if (tab) {
       event.preventDefault();
-      this.#choose(tab.dataset.tab ?? "overview");
+      this.#turnTo(tab.dataset.tab ?? "overview");
     } else if (at.closest("[data-close]")) {
       event.preventDefault();
       this.does.close();
@@ -366,12 +427,18 @@ export class DetailPane {
   /** @param {KeyboardEvent} event */
   #pressed(event) {
     const tab = /** @type {HTMLElement | null} */ (/** @type {Element} */ (event.target).closest("[role=tab]"));
-    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (!tab || !step) return;
-    event.preventDefault();
+    if (!tab || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === " ") {
+      event.preventDefault(); // a link, but as a tab it takes what a button takes
+      return this.#turnTo(tab.dataset.tab ?? "overview");
+    }
     const tabs = /** @type {HTMLElement[]} */ ([...this.pane.querySelectorAll("[role=tab]:not([hidden])")]);
-    const next = tabs[(tabs.indexOf(tab) + step + tabs.length) % tabs.length];
-    this.#choose(next.dataset.tab ?? "overview");
+    const at = tabs.indexOf(tab);
+    const to = { ArrowLeft: at - 1 + tabs.length, ArrowRight: at + 1, Home: 0, End: tabs.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    const next = tabs[to % tabs.length];
+    this.#turnTo(next.dataset.tab ?? "overview");
     next.focus();
   }
 
@@ -408,15 +475,20 @@ function skew(ms) {
   return sign + (size < 60_000 ? `${(size / 1000).toFixed(1)} s` : span(size));
 }
 
-/** An output is a link only where it is plain http or https. @param {string} ref */
-export function linkOf(ref) {
-  if (ref !== ref.trim() || /[\u0000-\u0020]/.test(ref) || !/^https?:\/\//i.test(ref)) return "";
+/** Whether an output is itself JSON, and not a place where one is. @param {string} ref */
+function jsonIn(ref) {
+  if (ref[0] !== "{" && ref[0] !== "[") return false;
   try {
-    const url = new URL(ref);
-    return url.protocol === "http:" || url.protocol === "https:" ? url.href : "";
+    JSON.parse(ref);
+    return true;
   } catch {
-    return "";
+    return false;
   }
+}
+
+/** The JSON text of one member of an answer that holds this and an id. @param {string} text @param {string} name */
+function partOf(text, name) {
+  return written(parse(text)[name]);
 }
 
 /** @param {Element} item @param {string} name */

@@ -1,16 +1,32 @@
 // @ts-check
 /** Which rows there are, in which order: folds, filter, failures. No DOM. */
-import { FAILED, RUNNING } from "./store.js";
+import { FIRST_GROUP, Groups } from "./groups.js";
+import { parse } from "./search.js";
+import { FAILED, HOLDS, PAUSE, RUN, RUNNING } from "./store.js";
 
 /** Up to here a tree is shown whole. The server draws its first rows by the same number (instances/outline.py). */
 export const SMALL = 200;
 
+/** What keys go to through folds. @type {Record<string, (store: import("./store.js").Store, n: number) => boolean>} */
+const KINDS = {
+  failed: (store, n) => store.status[n] === FAILED,
+  running: (store, n) => store.status[n] === RUNNING,
+  /** At work though something else was asked. */
+  stuck: (store, n) => {
+    if (store.status[n] !== RUNNING || Number.isNaN(store.start[n])) return false;
+    const asked = store.asked(n);
+    return asked !== RUN && !(asked === PAUSE && store.over[n] & HOLDS);
+  },
+};
+
+/** A row is a task by its `n`, or a group (groups.js) by its number. */
 export class Order {
   /** @param {import("./store.js").Store} store */
   constructor(store) {
     this.store = store;
+    this.groups = new Groups(store);
     this.open = new Uint8Array(0);
-    /** What the user folded or opened; stands over what is the rule. @type {Map<number, boolean>} */
+    /** What the user folded or opened; stands over what is the rule. Groups by "parent/name". @type {Map<number | string, boolean>} */
     this.chosen = new Map();
     this.length = 0;
     this.rows = new Int32Array(0);
@@ -19,7 +35,9 @@ export class Order {
     /** Where a row stands, -1 where it is folded away. */
     this.position = new Int32Array(0);
     /** @type {Uint8Array | null} */ this.kept = null;
-    this.query = "";
+    /** @type {import("./search.js").Query} */ this.query = parse("");
+    /** What the tower found for the words that only it knows; null where it was not asked. @type {Set<number> | null} */
+    this.answer = null;
     /** @type {number | null} */ this.wanted = null;
     this.found = 0;
     this.dirty = true;
@@ -28,11 +46,26 @@ export class Order {
   /** After a fresh snapshot: the rule, then what the user chose. */
   reset() {
     this.open = new Uint8Array(this.store.capacity);
-    const whole = this.store.total <= SMALL;
-    for (let n = 0; n < this.store.size; n++) this.open[n] = whole && this.store.children[n] ? 1 : 0;
-    if (this.store.root >= 0) this.open[this.store.root] = 1;
-    for (const [n, open] of this.chosen) if (n < this.open.length) this.open[n] = open ? 1 : 0;
+    this.groups.reset();
+    for (let n = 0; n < this.store.size; n++) this.open[n] = this.rule(n) ? 1 : 0;
+    for (const group of this.groups.list) group.open = false;
+    for (const [key, open] of this.chosen) this.#put(key, open);
     this.dirty = true;
+  }
+
+  /** Is this task open by itself? @param {number} n */
+  rule(n) {
+    return n === this.store.root || (this.store.total <= SMALL && this.store.children[n] > 0);
+  }
+
+  /** @param {number | string} key @param {boolean} open */
+  #put(key, open) {
+    if (typeof key === "number") {
+      if (key < this.open.length) this.open[key] = open ? 1 : 0;
+      return;
+    }
+    const cut = key.indexOf("/"), g = this.groups.under.get(Number(key.slice(0, cut)))?.get(key.slice(cut + 1));
+    if (g !== undefined) this.groups.list[g].open = open;
   }
 
   /**
@@ -53,48 +86,91 @@ export class Order {
         if (root >= 0 && !this.chosen.has(root)) this.open[root] = 1;
         continue;
       }
+      const shown = this.open[n] === 1 && this.at(n) >= 0;
+      for (const g of this.groups.refresh(n)) {
+        // What is looked at does not fold under the eye.
+        const chosen = this.chosen.get(this.key(FIRST_GROUP + g));
+        this.groups.list[g].open = chosen ?? shown;
+      }
       if (small && children[n] && !this.chosen.has(n)) this.open[n] = 1;
       if (this.kept || (this.open[n] && this.at(n) >= 0)) this.dirty = true;
     }
   }
 
-  /** @param {number} n */
-  at(n) {
-    return n >= 0 && n < this.position.length ? this.position[n] : -1;
+  /** The group of a row, null for a task. @param {number} row */
+  group(row) {
+    return row >= FIRST_GROUP ? this.groups.list[row - FIRST_GROUP] : null;
   }
 
-  /** @param {number} n */
-  isOpen(n) {
-    return this.kept ? this.store.children[n] > 0 : this.open[n] === 1 && this.store.children[n] > 0;
+  /** By what its fold is kept. @param {number} row @returns {number | string} */
+  key(row) {
+    const group = this.group(row);
+    return group ? `${group.parent}/${group.name}` : row;
   }
 
-  /** @param {number} n @param {boolean} open */
-  set(n, open) {
-    this.open[n] = open ? 1 : 0;
-    this.chosen.set(n, open);
+  /** @param {number} row */
+  at(row) {
+    if (row >= FIRST_GROUP) return this.groups.list[row - FIRST_GROUP]?.at ?? -1;
+    return row >= 0 && row < this.position.length ? this.position[row] : -1;
+  }
+
+  /** The row that a row hangs below, -1 for a top. @param {number} row */
+  up(row) {
+    if (row >= FIRST_GROUP) return this.groups.list[row - FIRST_GROUP].parent;
+    const g = this.kept ? -1 : this.groups.of(row);
+    return g >= 0 ? FIRST_GROUP + g : this.store.parent[row];
+  }
+
+  /** @param {number} row */
+  folds(row) {
+    return row >= FIRST_GROUP || this.store.children[row] > 0;
+  }
+
+  /** @param {number} row */
+  isOpen(row) {
+    if (row >= FIRST_GROUP) return this.groups.list[row - FIRST_GROUP].open;
+    return this.kept ? this.store.children[row] > 0 : this.open[row] === 1 && this.store.children[row] > 0;
+  }
+
+  /** @param {number} row @param {boolean} open */
+  set(row, open) {
+    const group = this.group(row);
+    if (group) group.open = open;
+    else this.open[row] = open ? 1 : 0;
+    this.chosen.set(this.key(row), open);
     this.dirty = true;
   }
 
-  /** All at and below `n`. @param {number} n @param {boolean} open */
-  setBelow(n, open) {
-    for (const at of this.walk(n)) if (this.store.children[at]) this.set(at, open);
+  /** All at and below a row. @param {number} row @param {boolean} open */
+  setBelow(row, open) {
+    const group = this.group(row);
+    if (group) this.set(row, open);
+    for (const top of group ? group.members : [row]) {
+      for (const at of this.walk(top)) {
+        if (!this.store.children[at]) continue;
+        this.set(at, open);
+        for (const g of this.groups.under.get(at)?.values() ?? []) this.set(FIRST_GROUP + g, open);
+      }
+    }
   }
 
-  /** Down to this level (the root is level 1), -1 for all. @param {number} level */
+  /** Down to this level (the root is level 1). @param {number} level */
   foldTo(level) {
     const { tops, first, next, children } = this.store;
     /** @type {[number, number][]} */ const todo = tops.map((n) => [n, 1]);
     for (let one = todo.pop(); one; one = todo.pop()) {
       const [n, depth] = one;
       if (children[n]) this.set(n, depth < level);
-      for (let c = first[n]; c >= 0; c = next[c]) todo.push([c, depth + 1]);
+      for (const g of this.groups.under.get(n)?.values() ?? []) this.set(FIRST_GROUP + g, depth + 1 < level);
+      for (let c = first[n]; c >= 0; c = next[c]) todo.push([c, depth + (this.groups.of(c) >= 0 ? 2 : 1)]);
     }
   }
 
-  /** Opens all above `n`, so that it has a row. @param {number} n */
-  reveal(n) {
-    for (const up of this.store.path(n).slice(0, -1)) if (!this.open[up]) this.set(up, true);
-    if (this.kept && !this.kept[n]) this.filter("", null);
+  /** Opens all above a row, so that it is one. @param {number} row */
+  reveal(row) {
+    if (this.kept && !this.kept[row]) this.filter("", null);
+    if (this.kept) return;
+    for (let up = this.up(row); up >= 0; up = this.up(up)) if (!this.isOpen(up)) this.set(up, true);
   }
 
   /** `n` and all below, in pre-order. @param {number} n */
@@ -114,25 +190,29 @@ export class Order {
 
   /**
    * Keeps what matches and all above it.
-   * @param {string} query in names and ids @param {number | null} status
+   * @param {string} text as typed @param {number | null} status
    */
-  filter(query, status) {
-    this.query = query.trim().toLowerCase();
+  filter(text, status) {
+    this.query = parse(text);
+    this.answer = null;
     this.wanted = status;
     this.dirty = true;
   }
 
   #sift() {
     const { size, ids, names, status, parent, known } = this.store;
-    if (!this.query && this.wanted === null) {
+    const { plain, id, asks } = this.query, wanted = this.wanted ?? this.query.status;
+    if (this.query.empty && wanted === null) {
       this.kept = null;
       return;
     }
     const kept = new Uint8Array(this.store.capacity);
     this.found = 0;
     for (let n = 0; n < size; n++) {
-      if (!known[n] || (this.wanted !== null && status[n] !== this.wanted)) continue;
-      if (this.query && !(names[n] ?? "").toLowerCase().includes(this.query) && !(ids[n] ?? "").toLowerCase().includes(this.query)) continue;
+      if (!known[n] || (wanted !== null && status[n] !== wanted)) continue;
+      if (asks && !this.answer?.has(n)) continue;
+      if (id && !(ids[n] ?? "").toLowerCase().includes(id)) continue;
+      if (plain && !(names[n] ?? "").toLowerCase().includes(plain) && !(ids[n] ?? "").toLowerCase().includes(plain)) continue;
       this.found++;
       for (let up = parent[n]; up >= 0 && !kept[up]; up = parent[up]) kept[up] = 1;
       kept[n] = 2;
@@ -145,110 +225,127 @@ export class Order {
     return this.kept !== null && this.kept[n] === 2;
   }
 
-  /** The flat list anew, where anything asked for it. Iterative: chains may be a thousand deep. */
+  /** The flat list anew, where anything asked for it. */
   rebuild() {
     if (!this.dirty) return false;
     this.dirty = false;
     this.#sift();
-    const { store, kept, open } = this;
-    const { tops, first, next, parent, children } = store;
-    if (this.rows.length < store.size) {
-      this.rows = new Int32Array(store.capacity);
-      this.level = new Uint16Array(store.capacity);
-      this.posinset = new Int32Array(store.capacity);
+    const { store, kept, open, groups } = this, { children } = store;
+    const room = store.capacity + groups.list.length;
+    if (this.rows.length < room) {
+      this.rows = new Int32Array(room);
+      this.level = new Uint16Array(room);
+      this.posinset = new Int32Array(room);
       this.position = new Int32Array(store.capacity);
     }
     const { rows, level, posinset, position } = this;
     position.fill(-1);
+    for (const group of groups.list) group.at = -1;
     let count = 0;
-    const show = (/** @type {number} */ top, /** @type {number} */ from, /** @type {number} */ place) => {
-      let depth = from;
-      /** @type {number[]} */ const places = [];
-      for (let at = top; ; ) {
-        const visible = !kept || kept[at];
-        if (visible) {
-          position[at] = count;
-          rows[count] = at;
-          level[count] = depth;
-          posinset[count++] = place;
-        }
-        if (visible && children[at] && (kept ? true : open[at])) {
-          places.push(place);
-          at = first[at];
-          place = 1;
-          depth++;
-          continue;
-        }
-        while (at !== top && next[at] < 0) {
-          at = parent[at];
-          place = /** @type {number} */ (places.pop());
-          depth--;
-        }
-        if (at === top) return;
-        at = next[at];
-        place++;
-      }
-    };
-    let loose = 0;
-    for (const top of tops) top === store.root ? show(top, 1, 1) : show(top, 2, ++loose);
+    this.#eachRow((row, depth, place) => {
+      if (kept && !kept[row]) return false;
+      const group = row >= FIRST_GROUP ? groups.list[row - FIRST_GROUP] : null;
+      if (group) group.at = count;
+      else position[row] = count;
+      rows[count] = row;
+      level[count] = depth;
+      posinset[count++] = place;
+      return group ? group.open : children[row] > 0 && (kept !== null || open[row] === 1);
+    });
     this.length = count;
     return true;
   }
 
-  /** How many siblings a row has, itself included. @param {number} n */
-  setsize(n) {
-    const up = this.store.parent[n];
-    if (up >= 0) return this.store.children[up];
-    return n === this.store.root ? 1 : this.store.tops.length - (this.store.root >= 0 ? 1 : 0);
+  /**
+   * Rows in pre-order, a group at the place of its first; a filter knows no groups. Below a row only where `visit` says so.
+   * Iterative: chains may be a thousand deep.
+   * @param {(row: number, depth: number, place: number) => boolean} visit
+   */
+  #eachRow(visit) {
+    const { store, groups } = this, { first, next } = store;
+    const grouped = !this.kept && groups.list.length > 0;
+    /** @type {number[]} */ const at = [], depths = [], places = [];
+    /** @type {(number[] | null)[]} */ const lists = [];
+    let last = -1;
+    const enter = (/** @type {number} */ row, /** @type {number} */ depth, /** @type {number} */ place) => {
+      if (!visit(row, depth, place)) return;
+      last++;
+      depths[last] = depth + 1;
+      places[last] = 0;
+      lists[last] = row >= FIRST_GROUP ? groups.list[row - FIRST_GROUP].members : null;
+      at[last] = lists[last] ? 0 : first[row];
+    };
+    const walkBelow = () => {
+      while (last >= 0) {
+        const list = lists[last], here = at[last];
+        if (list ? here >= list.length : here < 0) {
+          last--;
+          continue;
+        }
+        const n = list ? list[here] : here;
+        at[last] = list ? here + 1 : next[n];
+        const g = grouped && !list ? groups.of(n) : -1;
+        if (g < 0) enter(n, depths[last], ++places[last]);
+        else if (groups.list[g].members[0] === n) enter(FIRST_GROUP + g, depths[last], ++places[last]);
+      }
+    };
+    let loose = 0;
+    for (const top of store.tops) {
+      top === store.root ? enter(top, 1, 1) : enter(top, 2, ++loose);
+      walkBelow();
+    }
+  }
+
+  /** How many siblings a row has, itself included. @param {number} row */
+  setsize(row) {
+    const up = this.up(row), group = this.group(up);
+    if (group) return group.members.length;
+    if (up >= 0) return this.kept ? this.store.children[up] : this.groups.rowsBelow(up);
+    return row === this.store.root ? 1 : this.store.tops.length - (this.store.root >= 0 ? 1 : 0);
+  }
+
+  /** The next row of the same parent; -1 at the end. @param {number} row @param {1 | -1} way */
+  sibling(row, way) {
+    const from = this.at(row), level = this.level[from];
+    for (let at = from + way; at >= 0 && at < this.length && this.level[at] >= level; at += way) {
+      if (this.level[at] === level) return this.up(this.rows[at]) === this.up(row) ? this.rows[at] : -1;
+    }
+    return -1;
   }
 
   /**
-   * The next failure in tree order, through folded branches; after the last comes the first.
-   * @param {number} from an `n`, or -1 @param {1 | -1} way
+   * The next of a kind in the order of the tree, through folds; after the last comes the first.
+   * @param {"failed" | "running" | "stuck"} kind @param {number} from a row, or -1 @param {1 | -1} way
+   * @param {number} [inside] only at and below this task
+   * @returns {{n: number, number: number, all: number}} `n` is -1 where there is none
    */
-  nextFailure(from, way) {
-    const { store } = this;
-    if (!store.totals[FAILED]) return -1;
-    const failing = (/** @type {number} */ n) => store.status[n] === FAILED || store.below(n)[FAILED] > 0;
-    const siblings = (/** @type {number} */ n) => {
-      const up = store.parent[n];
-      return up < 0 ? store.tops : [...this.#children(up)];
-    };
-    const down = (/** @type {number} */ n) => {
-      for (let at = n; ; ) {
-        if (way > 0 && store.status[at] === FAILED) return at;
-        const inside = [...this.#children(at)].filter(failing);
-        if (!inside.length) return at;
-        at = way > 0 ? inside[0] : inside[inside.length - 1];
-      }
-    };
-    if (from >= 0 && way > 0 && store.below(from)[FAILED] > 0) return down([...this.#children(from)].filter(failing)[0]);
-    for (let at = from; at >= 0; at = store.parent[at]) {
-      const all = siblings(at), here = all.indexOf(at);
-      const rest = way > 0 ? all.slice(here + 1) : all.slice(0, here).reverse();
-      const hit = rest.find(failing);
-      if (hit !== undefined) return down(hit);
-      const up = store.parent[at];
-      if (way < 0 && up >= 0 && store.status[up] === FAILED) return up;
-    }
-    const tops = way > 0 ? store.tops : [...store.tops].reverse();
-    return down(/** @type {number} */ (tops.find(failing)));
+  next(kind, from, way, inside = -1) {
+    const { store } = this, is = KINDS[kind];
+    /** @type {number[]} */ const hits = [];
+    // How many stand before `from`, and whether it is one itself.
+    let before = 0, itself = 0, within = inside < 0 ? 0 : Infinity;
+    this.#eachRow((row, depth) => {
+      if (row === inside) within = depth;
+      else if (inside >= 0 && depth <= within) within = Infinity;
+      const hit = row < FIRST_GROUP && (inside < 0 || within < Infinity) && is(store, row);
+      if (row === from) before = hits.length, itself = hit ? 1 : 0;
+      if (hit) hits.push(row);
+      return true;
+    });
+    if (!hits.length) return { n: -1, number: 0, all: 0 };
+    let at = way > 0 ? (from < 0 ? 0 : before + itself) : from < 0 ? hits.length - 1 : before - 1;
+    at = (at + hits.length) % hits.length;
+    return { n: hits[at], number: at + 1, all: hits.length };
   }
 
-  /** Which failure of all this is, from 1. @param {number} n */
-  failureNumber(n) {
-    const { store } = this;
-    let number = 1;
-    const whole = (/** @type {number} */ at) => store.below(at)[FAILED] + (store.status[at] === FAILED ? 1 : 0);
-    for (let at = n; at >= 0; at = store.parent[at]) {
-      const up = store.parent[at];
-      for (const c of up < 0 ? store.tops : this.#children(up)) {
-        if (c === at) break;
-        number += whole(c);
-      }
-      if (up >= 0 && store.status[up] === FAILED) number++;
+  /** The first failure at or below a row. @param {number} row */
+  firstFailure(row) {
+    const group = this.group(row);
+    for (const top of group ? group.members : [row]) {
+      if (this.store.status[top] !== FAILED && !this.store.below(top)[FAILED]) continue;
+      for (const n of this.walk(top)) if (this.store.status[n] === FAILED && (group || n !== row)) return n;
     }
-    return number;
+    return -1;
   }
 
   /** The newest running task, -1 with none. */
@@ -261,10 +358,4 @@ export class Order {
     }
     return best;
   }
-
-  /** @param {number} n */
-  *#children(n) {
-    for (let c = this.store.first[n]; c >= 0; c = this.store.next[c]) yield c;
-  }
 }
-

@@ -1,8 +1,10 @@
 // @ts-check
 /** A pool of rows, drawn once a frame at most; only what is in view has elements. */
 import { count, paintStack, span } from "../js/marks.js";
+import { now } from "./clock.js";
+import { FIRST_GROUP, statusOf } from "./groups.js";
 import { ACTIONS, CANCEL, DIFFERS, FAILED, HOLDS, KINDS, PENDING, PLACEHOLDER, RUN, RUNNING, STATUSES, UNATTACHED } from "./store.js";
-import { say } from "./words.js";
+import { say, sayCount } from "./words.js";
 
 /** Rows drawn above and below what is in view. */
 const MARGIN = 6;
@@ -91,6 +93,7 @@ export class Rows {
       row, n, stamp: -1, epoch: -1, index: -1, open: -1, selected: false, top: -1, size: -1,
       parts: {
         indent: part(".in"), status: part(".st use"), kind: part(".kind use"), kindTitle: part(".kind"), name: part(".name"), text: part(".name bdi"),
+        times: part(".times"), fails: part(".fails"), failed: part(".fails b"),
         attempt: part(".more"), asked: part(".tag.asked"), askedIcon: part(".tag.asked use"), askedText: part(".tag.asked span"),
         holds: part(".tag.holds"), warn: part(".tag.warn"), loose: part(".tag.loose"), unknown: part(".tag.unknown"),
         word: part(".word"), progress: part(".s .num"), roll: part(".roll"), stack: part(".stack"), sum: part(".roll b"),
@@ -132,16 +135,18 @@ export class Rows {
     const last = Math.max(first, Math.min(order.length, Math.ceil((view.top + view.height) / height) + MARGIN));
     if (this.current >= 0 && order.at(this.current) < 0) this.current = this.#nearest(this.current);
     if (this.current < 0 && order.length) this.current = order.rows[0];
+    // Before any row is drawn: what has ended ends on this side of the line that marks the present.
+    this.waterfall.catchUp(now());
     this.#place(first, last);
     for (const slot of this.slots.values()) this.#paint(slot);
     this.ticked = this.waterfall.now;
     for (const listener of this.afterDraw) listener();
   }
 
-  /** The nearest above that has a row. @param {number} n */
-  #nearest(n) {
-    let at = n;
-    while (at >= 0 && this.order.at(at) < 0) at = this.store.parent[at];
+  /** The nearest above that is shown. @param {number} row */
+  #nearest(row) {
+    let at = row;
+    while (at >= 0 && this.order.at(at) < 0) at = this.order.up(at);
     return at;
   }
 
@@ -183,7 +188,14 @@ export class Rows {
     slot.n = n;
     slot.stamp = slot.epoch = slot.index = slot.open = slot.top = slot.size = -1;
     slot.row.dataset.n = String(n);
-    slot.row.dataset.taskId = this.store.ids[n] ?? "";
+    const group = this.order.group(n);
+    if (group) {
+      slot.row.dataset.group = group.name;
+      for (const name of ["taskId", "asked", "holds"]) delete slot.row.dataset[name];
+    } else {
+      delete slot.row.dataset.group;
+      slot.row.dataset.taskId = this.store.ids[n] ?? "";
+    }
     slot.row.tabIndex = -1;
     this.slots.set(n, slot);
     return slot;
@@ -200,13 +212,13 @@ export class Rows {
       row.style.transform = `translateY(${top}px)`;
     }
     const tab = n === this.current ? 0 : -1;
-    if (row.tabIndex !== tab) row.tabIndex = tab;
+    if (row.tabIndex !== tab) row.tabIndex = slot.parts.fails.tabIndex = tab;
     const selected = n === this.selected;
     if (slot.selected !== selected || slot.stamp < 0) {
       slot.selected = selected;
       row.setAttribute("aria-selected", String(selected));
     }
-    const open = store.children[n] ? (order.isOpen(n) ? 1 : 0) : 2;
+    const open = order.folds(n) ? (order.isOpen(n) ? 1 : 0) : 2;
     if (slot.open !== open) {
       slot.open = open;
       if (open === 2) row.removeAttribute("aria-expanded");
@@ -223,16 +235,52 @@ export class Rows {
     const size = order.setsize(n);
     if (slot.size !== size) row.setAttribute("aria-setsize", String((slot.size = size)));
     row.classList.toggle("match", order.matches(n));
-    const ticking = store.status[n] === RUNNING && this.ticked !== this.waterfall.now;
-    if (slot.stamp === store.stamp[n] && slot.epoch === epoch) {
-      if (ticking) this.#paintBar(slot);
+    const group = order.group(n), state = group ? store.stamp[group.parent] : store.stamp[n];
+    if (slot.stamp === state && slot.epoch === epoch) {
+      if (this.ticked !== this.waterfall.now && (group || store.status[n] === RUNNING)) this.#paintBar(slot);
       return;
     }
-    slot.stamp = store.stamp[n];
+    slot.stamp = state;
     slot.epoch = epoch;
-    this.#paintState(slot);
+    if (group) this.#paintGroup(slot);
+    else this.#paintState(slot);
     this.#paintRollUp(slot);
     this.#paintBar(slot);
+  }
+
+  /** @param {Slot} slot */
+  #paintGroup({ row, n, parts }) {
+    const group = this.order.groups.summed(n - FIRST_GROUP), first = group.members[0] ?? 0;
+    const status = statusOf(group), name = STATUSES[status], word = say(`status_${name}`);
+    row.dataset.status = name;
+    point(parts.status, name);
+    point(parts.kind, KINDS[this.store.kind[first]]);
+    parts.kindTitle.title = KINDS[this.store.kind[first]];
+    set(parts.text, group.name);
+    parts.name.setAttribute("href", `?node=${encodeURIComponent(this.store.ids[first] ?? "")}`);
+    parts.times.hidden = false;
+    set(parts.times, `× ${count(group.members.length)}`);
+    for (const part of [parts.attempt, parts.asked, parts.holds, parts.warn, parts.loose, parts.unknown]) part.hidden = true;
+    set(parts.word, word);
+    const { done, all, failed } = this.#sums(n);
+    set(parts.progress, status === RUNNING ? `${Math.floor((100 * done) / all)} %` : "");
+    this.#paintFails(parts, failed);
+    row.setAttribute("aria-label", [group.name, sayCount("group", group.members.length, count(group.members.length)), word, this.#below(n)].join(", "));
+  }
+
+  /** @param {Record<string, any>} parts @param {number} failed */
+  #paintFails(parts, failed) {
+    parts.fails.hidden = !failed;
+    const text = failed ? count(failed) : "";
+    if (parts.failed.textContent === text) return;
+    parts.failed.textContent = text;
+    parts.fails.setAttribute("aria-label", say("fails_below", { n: text }));
+    parts.fails.title = say("fails_below", { n: text });
+  }
+
+  /** Of all below a row. @param {number} row */
+  #sums(row) {
+    return row >= FIRST_GROUP ? summed(this.order.groups.summed(row - FIRST_GROUP)) : sums(this.store, row);
   }
 
   /** @param {Slot} slot */
@@ -250,6 +298,8 @@ export class Rows {
     set(parts.text, store.name(n));
     const link = `?node=${encodeURIComponent(store.ids[n] ?? "")}`;
     if (parts.name.getAttribute("href") !== link) parts.name.setAttribute("href", link);
+    parts.times.hidden = true;
+    this.#paintFails(parts, store.below(n)[FAILED]);
     const attempt = store.attempt[n];
     parts.attempt.hidden = attempt < 2;
     if (attempt > 1) set(parts.attempt, say("attempt", { n: attempt }));
@@ -273,23 +323,21 @@ export class Rows {
 
   /** @param {number} n */
   #below(n) {
-    const { store } = this;
-    if (!store.children[n]) return "";
-    const { done, all, failed } = sums(store, n);
+    if (!this.order.folds(n)) return "";
+    const { done, all, failed } = this.#sums(n);
     const text = say("row_done", { done: count(done), all: count(all) });
     return failed ? `${text}, ${say("row_failed", { n: count(failed) })}` : text;
   }
 
   /** @param {Slot} slot */
   #paintRollUp({ n, parts }) {
-    const { store } = this;
-    const has = store.children[n] > 0 || store.rest[n] > 0;
+    const has = this.order.folds(n) || this.store.rest[n] > 0;
     parts.stack.hidden = !has;
     if (!has) {
       set(parts.sum, "");
       return;
     }
-    const { counts, done, all, rest } = sums(store, n);
+    const { counts, done, all, rest } = this.#sums(n);
     const key = `${counts.join()},${rest}`;
     if (parts.was.roll === key) return;
     parts.was.roll = key;
@@ -301,7 +349,7 @@ export class Rows {
 
   /** @param {Slot} slot */
   #paintBar({ n, parts }) {
-    const bar = this.waterfall.bar(n);
+    const bar = n >= FIRST_GROUP ? this.waterfall.span(this.order.groups.summed(n - FIRST_GROUP)) : this.waterfall.bar(n);
     parts.bar.toggleAttribute("hidden", !bar);
     if (!bar) {
       set(parts.spent, "");
@@ -353,10 +401,13 @@ export class Rows {
 
 /** @param {import("./store.js").Store} store @param {number} n */
 export function sums(store, n) {
-  const counts = Array.from(store.below(n));
-  const rest = store.rest[n];
+  return summed({ counts: store.below(n), rest: store.rest[n] });
+}
+
+/** @param {{counts: Int32Array, rest: number}} below */
+function summed({ counts, rest }) {
   const total = counts.reduce((a, b) => a + b, 0);
-  return { counts, rest, all: total + rest, done: total - counts[PENDING] - counts[RUNNING], failed: counts[FAILED] };
+  return { counts: Array.from(counts), rest, all: total + rest, done: total - counts[PENDING] - counts[RUNNING], failed: counts[FAILED] };
 }
 
 /** @param {any} part @param {string} text */

@@ -17,6 +17,7 @@ export class Told {
     this.changed = changed;
     /** @type {string | undefined} */ this.id = undefined;
     this.known = this.joins = false;
+    this.parameters = 0;
     /** Of the results: what the first page looked like, and where the next begins. */
     this.first = "";
     this.after = "";
@@ -33,7 +34,7 @@ export class Told {
     this.id = id;
     this.known = this.joins = false;
     this.first = this.after = "";
-    for (const name of ["told", "attempts", "join", "tally", "join-facts", "results"]) this.list(name).replaceChildren();
+    for (const name of ["told", "alike", "attempts", "join", "tally", "join-facts", "results"]) this.list(name).replaceChildren();
     for (const name of ["attempts", "results"]) this.#part(name).hidden = true;
   }
 
@@ -53,7 +54,9 @@ export class Told {
     if (!said) return;
     this.known = true;
     this.joins = said.join !== null;
+    this.parameters = said.parameters;
     write(this.list("told"), said.say.map(sentence));
+    write(this.list("alike"), said.alike.map(sentence));
     this.#attempts(said);
     if (said.join) this.#join(said.join);
     this.changed();

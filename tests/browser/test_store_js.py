@@ -77,7 +77,7 @@ class Model:
     def step(self):
         """One batch: {rows, seq}."""
         self.seq += 1
-        touched = {}
+        touched: dict[int, None] = {}
         for _ in range(self.chance.randrange(1, 9)):
             self.chance.choice([self.grow, self.grow, self.report, self.report, self.move])(touched)
         return {"rows": [dict(self.rows[n]) for n in touched], "seq": self.seq}

@@ -70,6 +70,7 @@ MATRIX: Mapping[str, Mapping[str, Right]] = {
     "password-again": {"*": PAGE},
     "password": {"*": PAGE},
     "theme": {"*": OPEN},
+    "language": {"*": OPEN},
     "login": {"*": OPEN},
     "logout": {"*": OPEN},
     "healthz": {"*": OPEN},

@@ -107,12 +107,11 @@ class TaskDefinitionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def _switch(self, request: HttpRequest, chosen: QuerySet[TaskDefinition], *, active: bool) -> None:
         ids = list(chosen.values_list("pk", flat=True))
         count = edit.switch(ids, active=active, by=request.user.get_username())
-        one, many = (
-            ("%d definition was switched on.", "%d definitions were switched on.")
-            if active
-            else ("%d definition was switched off.", "%d definitions were switched off.")
-        )
-        messages.success(request, ngettext(one, many, count) % count)
+        if active:
+            said = ngettext("%d definition was switched on.", "%d definitions were switched on.", count)
+        else:
+            said = ngettext("%d definition was switched off.", "%d definitions were switched off.", count)
+        messages.success(request, said % count)
 
     # -- the list
 

@@ -34,9 +34,9 @@ MODULES = tuple(
     f"tree/{name}.js"
     for name in (
         "trace", "store", "order", "rows", "waterfall", "live-socket", "wire",
-        "head", "detail-pane", "told", "loose", "controls", "keys", "clock",
+        "head", "detail-pane", "pane-size", "told", "loose", "controls", "keys", "clock",
     )
-)  # fmt: skip
+) + tuple(f"js/{name}.js" for name in ("json-view", "links", "clipboard"))  # fmt: skip
 #: What a pane asks for may take no longer.
 PANE_SECONDS = 2.0
 #: Reports of a task that are shown before a script fetches more.

@@ -311,4 +311,4 @@ def skew(ms: int) -> str:
     """How far an actor's clock, the way included, is from the server's: +3.2 s, -4:12."""
     sign = "+" if ms > 0 else "−"
     size = abs(ms)
-    return f"{sign}{size / 1000:.1f} s" if size < 60_000 else f"{sign}{span(size)}"
+    return sign + (_("%(age)s s") % {"age": f"{size / 1000:.1f}"} if size < 60_000 else span(size))

@@ -89,10 +89,11 @@ def _share(part: int, whole: int) -> str:
 @register.filter
 def in_words(counts: Mapping[str, int], planned: int = 0) -> str:
     """312 success, 41 running, 6 failed"""
-    words = [f"{count(counts[s])} {str(WORDS[s]).lower()}" for s in BAR_ORDER if counts.get(s)]
+    said = gettext("{n} {word}")
+    words = [said.format(n=count(counts[s]), word=str(WORDS[s]).lower()) for s in BAR_ORDER if counts.get(s)]
     if planned:
         words.append(ngettext("%s planned", "%s planned", planned) % count(planned))
-    return ", ".join(words)
+    return gettext(", ").join(words)
 
 
 @register.filter

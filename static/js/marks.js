@@ -9,6 +9,9 @@ const whole = new Intl.NumberFormat(language);
 const hour = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(language, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const date = new Intl.DateTimeFormat(language, { day: "numeric", month: "short", year: "numeric" });
+/** A unit as short as the language has it: d, s or 天, 秒. */
+const unit = (name) => new Intl.NumberFormat(language, { style: "unit", unit: name, unitDisplay: "narrow" }).formatToParts(1).find((part) => part.type === "unit").value.trim();
+const DAY = unit("day"), SECOND = unit("second");
 const exact = new Intl.DateTimeFormat(language, { dateStyle: "full", timeStyle: "long" });
 
 /** 1204 → 1,204 */
@@ -23,10 +26,13 @@ export function span(ms) {
   const seconds = Math.max(0, Math.floor(ms / 1000));
   const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
   const two = (n) => String(n).padStart(2, "0");
-  if (days && !(hours || minutes)) return `${days} d`;
-  if (days) return `${days} d ${two(hours)}:${two(minutes)}`;
+  if (days && !(hours || minutes)) return `${days} ${DAY}`;
+  if (days) return `${days} ${DAY} ${two(hours)}:${two(minutes)}`;
   return hours ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
 }
+
+/** 3.2 s · 4:12, for what is mostly short. */
+export const brief = (ms) => (ms < 60_000 ? `${(ms / 1000).toFixed(1)} ${SECOND}` : span(ms));
 
 /** The hour of today, the day and hour of this year, else the day, in the reader's own time zone. */
 export function when(ms) {

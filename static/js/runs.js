@@ -70,11 +70,12 @@ function paintWord(row, run) {
 
 /** 312 success, 41 running, as tower.marks.in_words; the words are those of the page. */
 function tally(counts) {
-  const word = (status) => document.getElementById("run-words").content.querySelector(`[data-status=${status}] b`).textContent;
+  const { content, dataset } = document.getElementById("run-words");
+  const word = (status) => content.querySelector(`[data-status=${status}] b`).textContent.toLowerCase();
   return ["SUCCESS", "RUNNING", "FAILED", "CANCELLED", "SKIPPED", "PENDING"]
     .filter((status) => counts[status])
-    .map((status) => `${count(counts[status])} ${word(status).toLowerCase()}`)
-    .join(", ");
+    .map((status) => dataset.one.replace("{n}", count(counts[status])).replace("{word}", word(status)))
+    .join(dataset.and);
 }
 
 function paintSpan(row, run) {

@@ -126,7 +126,8 @@ def wants_json(request: HttpRequest) -> bool:
 
 def told(issued: Issued | ControlRefused) -> JsonResponse:
     if isinstance(issued, ControlRefused):
-        return JsonResponse({"ok": False, "error": issued.as_json()}, status=issued.http_status)
+        error = issued.as_json() | {"message": refusal(issued)}
+        return JsonResponse({"ok": False, "error": error}, status=issued.http_status)
     return JsonResponse({"ok": True, "control": as_json(issued.record)})
 
 

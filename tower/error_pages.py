@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from tower.api import as_refusal, error_answer
 from tower.errors import TowerError
@@ -70,10 +73,20 @@ def _page(request: HttpRequest, error: TowerError) -> str:
     return render_to_string(name, context)
 
 
+#: Sentences where the page's own would mislead. An error's message is written for the API, in English.
+REASONS: Mapping[str, Promise | str] = {
+    "csrf_failed": gettext_lazy(
+        "This page was open for too long, so its form expired. Reload the page and try again."
+    ),
+    "invalid_query": gettext_lazy("The address asks for something that this page does not know."),
+    "invalid_cursor": gettext_lazy("This link leads to no page of this list. Begin at its start."),
+    "method_not_allowed": gettext_lazy("This address cannot be used in this way."),
+}
+
+
 def _why(error: TowerError) -> str:
-    """A sentence where the page's own would mislead."""
-    if error.code == "csrf_failed":
-        return _("This page was open for too long, so its form expired. Reload the page and try again.")
     if error.http_status == 503:
         return _("The database does not answer right now. Nothing was changed; try again in a moment.")
-    return "" if error.code in {"not_found", "forbidden", "bad_request", "internal"} else error.message
+    why = str(REASONS.get(error.code, ""))
+    field = error.details.get("field", "")
+    return f"{why} ({field})" if why and field else why

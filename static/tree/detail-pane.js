@@ -2,7 +2,7 @@
 /** All about the selected task. State comes from the store at once, texts are fetched; all of it is text, never markup. */
 import { JsonView, parse, written } from "../js/json-view.js";
 import { hostOf, linkOf, outward } from "../js/links.js";
-import { paintTime, span, count, when } from "../js/marks.js";
+import { brief, count, paintTime, span, when } from "../js/marks.js";
 import { announce } from "../js/voice.js";
 import { now } from "./clock.js";
 import { PaneSize } from "./pane-size.js";
@@ -471,8 +471,7 @@ function paintEvent(item, event) {
 
 /** As instances.sentences.skew: +3.2 s, −4:12. @param {number} ms */
 function skew(ms) {
-  const size = Math.abs(ms), sign = ms > 0 ? "+" : "−";
-  return sign + (size < 60_000 ? `${(size / 1000).toFixed(1)} s` : span(size));
+  return (ms > 0 ? "+" : "−") + brief(Math.abs(ms));
 }
 
 /** Whether an output is itself JSON, and not a place where one is. @param {string} ref */

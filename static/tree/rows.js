@@ -342,8 +342,8 @@ export class Rows {
     if (parts.was.roll === key) return;
     parts.was.roll = key;
     paintStack(parts.stack, Object.fromEntries(STATUSES.map((name, s) => [name, counts[s]])), rest);
-    parts.stack.title = STATUSES.map((name, s) => (counts[s] ? `${count(counts[s])} ${say(`status_${name}`).toLowerCase()}` : ""))
-      .concat(rest ? say("planned", { n: count(rest) }) : "").filter(Boolean).join(", ");
+    parts.stack.title = STATUSES.map((name, s) => (counts[s] ? say("tally", { n: count(counts[s]), word: say(`status_${name}`).toLowerCase() }) : ""))
+      .concat(rest ? say("planned", { n: count(rest) }) : "").filter(Boolean).join(say("and"));
     set(parts.sum, `${count(done)}/${count(all)}`);
   }
 

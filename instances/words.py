@@ -39,6 +39,8 @@ def words() -> dict[str, str]:
 
 def said() -> dict[str, str]:
     return {
+        "tally": _("{n} {word}"),
+        "and": _(", "),
         "attempt": _("attempt {n}"),
         "pause_asked": _("pause asked"),
         "cancel_asked": _("cancel asked"),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from django import template
 from django.conf import settings
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
@@ -19,12 +20,29 @@ from instances.models import TaskInstance, Trace
 from tower.errors import NotFound, TowerError
 from tower.schemas import ID_PATTERN, OPEN, RESERVED_IDS, ControlAction, TaskInstanceStatus
 
+#: The page, and the dialog of a run, take the rule from here; it is tried only in ``Answer.checked``.
+register = template.Library()
+
 #: A CANCEL of more open tasks wants a reason.
 REASON_ABOVE: Final = 100
 #: A CANCEL of more open tasks wants the short id of the run to be typed.
 CONFIRM_ABOVE: Final = 1_000
 #: Letters of a short id.
 SHORT: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What is wanted above which number of open tasks."""
+
+    reason_above: int = REASON_ABOVE
+    confirm_above: int = CONFIRM_ABOVE
+    short: int = SHORT
+
+
+@register.simple_tag
+def asking() -> Rule:
+    return Rule()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +131,7 @@ class Place:
         }
 
 
+@register.filter
 def short_id(trace_id: str) -> str:
     """The end of an id: ULIDs of one hour begin alike."""
     return trace_id[-SHORT:]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from instances.lifecycle import Verdict
 from tower.marks import WORDS
@@ -52,9 +52,16 @@ def said() -> dict[str, str]:
         "took": _("took"),
         "not_started": _("not started yet"),
         "title_failed": _("{n} failed"),
+        "tasks_1": ngettext("task", "tasks", 1),
+        "tasks_n": ngettext("task", "tasks", 2),
+        "group_1": _("{n} task of this name"),
+        "group_n": _("{n} tasks of this name"),
+        "fails_below": _("{n} failed below: go to the first"),
         # notices
         "pausing": _("Pausing {name}"),
         "pausing_run": _("Pausing the run"),
+        "is_paused": _("Paused {name}"),
+        "is_paused_run": _("Paused the run"),
         "cancelling": _("Cancelling {name}"),
         "cancelling_run": _("Cancelling the run"),
         "hold": _("{holding} of {acting} hold"),
@@ -82,6 +89,7 @@ def said() -> dict[str, str]:
         "loading": _("Loading…"),
         "not_loaded": _("Could not be loaded. It is tried again when something changes."),
         "link_copied": _("Link copied"),
+        "link_copied_without": _("Link copied. Too much is open for a link: it leaves the folds out."),
         "copied": _("Copied"),
         "copy": _("Copy"),
         # JSON
@@ -129,7 +137,6 @@ def said() -> dict[str, str]:
         "ask_planned_n": _("planned tasks are never started"),
         "ask_ended_1": _("finished task stays as it is"),
         "ask_ended_n": _("finished tasks stay as they are"),
-        "ask_confirm": _("This ends more than 1,000 tasks. Type {word} to go on."),
         "ask_button_1": _("Cancel {n} task"),
         "ask_button_n": _("Cancel {n} tasks"),
         "no_answer": _("The tower did not answer. Nothing is known to have been asked; try again."),
@@ -148,10 +155,17 @@ def said() -> dict[str, str]:
         "selected_failed": _("{name} failed."),
         "connection_lost": _("The connection was lost. The page tries to get it back."),
         "connection_back": _("The page is live again."),
-        "failure_of": _("failure {n} of {all}"),
+        "failed_of": _("failure {n} of {all}"),
+        "running_of": _("running task {n} of {all}"),
+        "stuck_of": _("{n} of {all} that have not answered"),
+        "match_of": _("match {n} of {all}"),
+        "searching": _("searching…"),
+        "not_searched": _("The tower could not search. Try again."),
         "found_1": _("{n} match"),
         "found_n": _("{n} matches"),
-        "no_failure": _("Nothing has failed."),
+        "no_failed": _("Nothing has failed."),
+        "no_running": _("Nothing runs."),
+        "no_stuck": _("All that run do what was asked of them."),
         # keys
         "key_up": _("the row above"),
         "key_down": _("the row below"),
@@ -163,8 +177,18 @@ def said() -> dict[str, str]:
         "key_open_below": _("open everything below"),
         "key_fold_below": _("fold everything below"),
         "key_level": _("fold to a level"),
-        "key_next": _("the next failure"),
-        "key_previous": _("the previous failure"),
+        "key_sibling": _("the sibling before, the sibling after"),
+        "key_parent": _("the parent"),
+        "key_failed": _("the next, the previous failure"),
+        "key_running": _("the next, the previous running task"),
+        "key_stuck": _("the next, the previous that has not answered"),
+        "key_open_siblings": _("open it and all its siblings"),
+        "key_zoom": _("a closer, a wider look at the time"),
+        "key_fit": _("the whole time"),
+        "key_pan": _("earlier, later"),
+        "key_commands": _("what can be asked of it"),
+        "key_log": _("the log of the run"),
+        "key_run": _("the newer, the older run"),
         "key_enter": _("the details"),
         "key_escape": _("back to the row, then close"),
         "key_search": _("search"),

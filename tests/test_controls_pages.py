@@ -199,7 +199,8 @@ def test_b57_up_to_a_hundred_tasks_need_no_reason(operator):
 
 
 @pytest.mark.parametrize(
-    ("typed", "status"), [("", 200), ("wrong", 200), ("run-1234", 303), ("a-long-run-1234", 303)]
+    ("typed", "status"),
+    [("", 200), ("wrong", 200), ("run-1234", 303), ("a-long-r", 303), (" a-long-run-1234 ", 303)],
 )
 def test_a_cancel_of_more_than_a_thousand_tasks_wants_the_short_id(operator, typed, status):
     a_tree("root:RUNNING(" + " ".join(f"k{i}" for i in range(1000)) + ")", trace_id="a-long-run-1234")
@@ -211,7 +212,7 @@ def test_a_cancel_of_more_than_a_thousand_tasks_wants_the_short_id(operator, typ
     assert answer.status_code == status
     assert ControlRecord.objects.exists() == (status == 303)
     if status == 200:
-        assert 'aria-describedby="confirm-error"' in answer.content.decode()
+        assert 'aria-describedby="confirm-error confirm-help"' in answer.content.decode()
 
 
 def test_a_reason_that_is_too_long_is_refused_at_its_field_and_kept_in_it(tree, operator):

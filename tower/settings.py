@@ -132,7 +132,11 @@ TEMPLATES: list[dict[str, Any]] = [
                 "django.contrib.messages.context_processors.messages",
                 "tower.access.pages.who",
             ],
-            "libraries": {"marks": "tower.marks", "access": "tower.access.pages"},
+            "libraries": {
+                "marks": "tower.marks",
+                "access": "tower.access.pages",
+                "question": "controls.question",
+            },
         },
     },
 ]

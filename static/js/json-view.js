@@ -221,7 +221,7 @@ export class JsonView {
   /** @param {any} value @param {string} path */
   #value(value, path) {
     if (typeof value !== "string") {
-      const kind = value instanceof Numeral ? "number" : value === null ? "null" : isFold(value) ? "empty" : typeof value;
+      const kind = value instanceof Numeral ? "number" : value === null ? "null" : isFold(value) ? "nothing" : typeof value;
       return this.#marked(written(value), kind);
     }
     const part = make("span", "string", "");
@@ -232,7 +232,7 @@ export class JsonView {
       /** @type {HTMLElement} */ (part.firstElementChild).tabIndex = -1;
       return part;
     }
-    part.append("“", this.#marked(cut ? value.slice(0, LETTERS) : value, ""), cut ? "…" : "”");
+    part.append('"', this.#marked(cut ? value.slice(0, LETTERS) : value, ""), cut ? "…" : '"');
     if (cut) part.append(" ", make("small", "more", this.say("json_letters", { n: count(value.length) })));
     return part;
   }

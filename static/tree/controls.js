@@ -5,9 +5,6 @@ import { toast } from "../js/voice.js";
 import { ACTIONS, CANCEL, PAUSE, PENDING, RUN, RUNNING, isOpen } from "./store.js";
 import { say, sayCount } from "./words.js";
 
-/** Above so many open tasks the end of the run's id is asked for; the server insists (controls/question.py). */
-const CONFIRM_ABOVE = 1000, SHORT = 8;
-
 /**
  * What a place takes (contract, section 5), as `instances.outline.accepted` says it on the server.
  * @param {import("./store.js").Store} store @param {number} place an `n`, or -1 for the whole tree
@@ -107,7 +104,8 @@ export class Controls {
     } else {
       const still = place < 0 ? null : this.store.askedAt(this.store.parent[place], PAUSE);
       const name = still === null ? "" : still < 0 ? say("whole_run") : this.store.name(still);
-      toast(name ? `${say("resumed")}. ${say("still_held", { name })}` : say("resumed"));
+      const undo = { label: say("undo"), act: () => this.#act(place, PAUSE, null) };
+      toast(name ? `${say("resumed")}. ${say("still_held", { name })}` : say("resumed"), { undo });
     }
   }
 
@@ -155,6 +153,8 @@ export class Controls {
     part(dialog, "[data-error]").hidden = true;
     field(dialog, "reason").value = "";
     field(dialog, "confirm").value = "";
+    part(dialog, "[data-part=confirm]").hidden = true;
+    for (const one of dialog.querySelectorAll("[aria-invalid]")) one.removeAttribute("aria-invalid");
     this.asking = { place, count: store.stillOpen(place) };
     this.id = newId();
     this.#sum(place);
@@ -184,13 +184,12 @@ export class Controls {
     const open = own[RUNNING] + own[PENDING];
     if (this.asking) this.asking.count = open;
     part(dialog, "[data-confirm] span").textContent = sayCount("ask_button", open, count(open));
-    const typed = part(dialog, "[data-part=confirm]");
-    typed.hidden = open <= CONFIRM_ABOVE;
-    part(typed, "label").textContent = say("ask_confirm", { word: this.shortId });
-  }
-
-  get shortId() {
-    return this.trace.slice(-SHORT);
+    // Which numbers, and what is to be typed, the server says (controls/question.py), and it alone decides.
+    const needed = open > Number(dialog.dataset.reasonAbove);
+    part(dialog, "[data-part=needed]").hidden = !needed;
+    part(dialog, "[data-part=optional]").hidden = needed;
+    field(dialog, "reason").setAttribute("aria-required", String(needed));
+    if (open > Number(dialog.dataset.confirmAbove)) part(dialog, "[data-part=confirm]").hidden = false;
   }
 
   async #confirmed() {
@@ -211,9 +210,15 @@ export class Controls {
     const place = part(dialog, "[data-error]");
     place.textContent = text;
     place.hidden = false;
+    // It may count more than this page knows of.
+    if (name === "confirm") part(dialog, "[data-part=confirm]").hidden = false;
     for (const one of /** @type {NodeListOf<HTMLElement>} */ (dialog.querySelectorAll("[name]"))) {
-      one.toggleAttribute("aria-invalid", one.getAttribute("name") === name);
-      if (one.getAttribute("name") === name) one.focus();
+      if (one.getAttribute("name") !== name) {
+        one.removeAttribute("aria-invalid");
+        continue;
+      }
+      one.setAttribute("aria-invalid", "true");
+      one.focus();
     }
   }
 }

@@ -21,26 +21,12 @@ MOST_PATH_BYTES = 16 << 20
 
 class ReportEvents(TowerView):
     def post(self, request: HttpRequest) -> HttpResponse:
-        raw = reading.items(reading.parse(reading.read_body(request)), settings.TOWER_MAX_BATCH)
-        report = ingest.ingest(raw)
-        body: dict[str, Any] = {
-            "accepted": report.accepted,
-            "duplicates": report.duplicates,
-            "rejected": _rejected(report.rejected, "event_id"),
-            "commands": report.commands,
-        }
-        return _mixed(body, report, done=report.accepted + report.duplicates)
+        return reported(reports_of(reading.read_body(request)).stored())
 
 
 class RegisterTasks(TowerView):
     def post(self, request: HttpRequest) -> HttpResponse:
-        raw = reading.items(reading.parse(reading.read_body(request)), settings.TOWER_MAX_BATCH)
-        report = ingest.register(raw)
-        body: dict[str, Any] = {
-            "results": _results(report.results),
-            "rejected": _rejected(report.rejected, "id"),
-        }
-        return _mixed(body, report, done=len(report.results), created=201)
+        return registered(registrations_of(reading.read_body(request)).stored())
 
 
 class StartRun(TowerView):
@@ -53,6 +39,36 @@ class StartRun(TowerView):
             "created": started.created,
         }
         return answer(told, 201 if started.created else 200)
+
+
+def _items(body: bytes) -> list[Any]:
+    return reading.items(reading.parse(body), settings.TOWER_MAX_BATCH)
+
+
+def reports_of(body: bytes) -> ingest.Request[IngestReport]:
+    return ingest.reports_in(_items(body))
+
+
+def registrations_of(body: bytes) -> ingest.Request[RegisterReport]:
+    return ingest.registrations_in(_items(body))
+
+
+def reported(report: IngestReport) -> HttpResponse:
+    body: dict[str, Any] = {
+        "accepted": report.accepted,
+        "duplicates": report.duplicates,
+        "rejected": _rejected(report.rejected, "event_id"),
+        "commands": report.commands,
+    }
+    return _mixed(body, report, done=report.accepted + report.duplicates)
+
+
+def registered(report: RegisterReport) -> HttpResponse:
+    body: dict[str, Any] = {
+        "results": _results(report.results),
+        "rejected": _rejected(report.rejected, "id"),
+    }
+    return _mixed(body, report, done=len(report.results), created=201)
 
 
 def _mixed(

@@ -7,14 +7,16 @@ what has arrived together; whoever was answered may rely on it.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import orjson
 from django.conf import settings
@@ -106,6 +108,9 @@ class RegisterReport:
         self.warnings += other.warnings
 
 
+Told = TypeVar("Told", IngestReport, RegisterReport)
+
+
 # -- the doors
 
 
@@ -114,11 +119,14 @@ def ingest(raw: Sequence[Any]) -> IngestReport:
 
     Raises Backpressure (nothing was stored) and Unavailable (no item was stored).
     """
+    return reports_in(raw).stored()
+
+
+def reports_in(raw: Sequence[Any]) -> Request[IngestReport]:
+    """The events of a request, read and ready to be handed over."""
     sent, rejected = read_events(raw, now_ms())
-    report = IngestReport(rejected=rejected)
     parts = _parts(sent, settings.TOWER_EVENT_BATCH)
-    _gather(report, parts, _commit_events, lambda item: item.report.event_id)
-    return report
+    return Request(IngestReport(rejected=rejected), parts, _commit_events, _event_id)
 
 
 def ingest_sent(sent: list[Sent], *, source: str) -> IngestReport:
@@ -132,10 +140,14 @@ def ingest_sent(sent: list[Sent], *, source: str) -> IngestReport:
 
 def register(raw: Sequence[Any]) -> RegisterReport:
     """Register a request's tasks; blocks until they are committed. Atomic per item, not as a whole."""
+    return registrations_in(raw).stored()
+
+
+def registrations_in(raw: Sequence[Any]) -> Request[RegisterReport]:
+    """The tasks of a request, read and ready to be handed over."""
     items, rejected = read_registrations(raw)
-    report = RegisterReport(rejected=rejected)
-    _gather(report, _parts(items, settings.TOWER_REGISTER_BATCH), _commit_tasks, lambda item: item.id)
-    return report
+    parts = _parts(items, settings.TOWER_REGISTER_BATCH)
+    return Request(RegisterReport(rejected=rejected), parts, _commit_tasks, _task_id)
 
 
 def register_one(item: Registering) -> Registered:
@@ -151,25 +163,66 @@ def _parts(items: list[Any], most: int) -> list[list[Any]]:
     return [items[at : at + most] for at in range(0, len(items), most)]
 
 
-def _gather(
-    report: Any, parts: list[list[Any]], door: Callable[[Sequence[Any]], Sequence[Any]],
-    shown: Callable[[Any], str],
-) -> None:  # fmt: skip
-    """Hand the parts over one by one; a later part that fails rejects its items as ``unavailable``."""
-    stored = 0
-    for part in parts:
-        try:
-            future: Future[Any] = submit(door, part, size=len(part))
-            report.add(future.result(WAIT_SECONDS))
-            stored += 1
-        except TowerError as error:
-            if not stored:
-                raise
-            refused = Refusal("unavailable", error.message)
-            report.rejected += [(item.index, shown(item), refused) for item in part]
-        except TimeoutError as error:
-            # It may still be committed: the caller sends the same ids again, which is always safe.
-            raise Unavailable("The database is slow; send it again.") from error
+def _event_id(item: Sent) -> str:
+    return item.report.event_id
+
+
+def _task_id(item: Registering) -> str:
+    return item.id
+
+
+@dataclass(slots=True)
+class Request(Generic[Told]):
+    """One request's items on their way through the write thread, waited for in a thread or in a loop."""
+
+    report: Told
+    parts: list[list[Any]]
+    door: Callable[[Sequence[Any]], Sequence[Any]]
+    shown: Callable[[Any], str]
+
+    def stored(self) -> Told:
+        """Blocks until all of it is committed."""
+        steps = self._steps()
+        with contextlib.suppress(StopIteration):
+            future = next(steps)
+            while True:
+                try:
+                    answer = future.result(WAIT_SECONDS)
+                except Exception as error:
+                    future = steps.throw(error)
+                else:
+                    future = steps.send(answer)
+        return self.report
+
+    async def arrived(self) -> Told:
+        """The same for a caller in an event loop."""
+        steps = self._steps()
+        with contextlib.suppress(StopIteration):
+            future = next(steps)
+            while True:
+                try:
+                    answer = await asyncio.wait_for(asyncio.wrap_future(future), WAIT_SECONDS)
+                except Exception as error:
+                    future = steps.throw(error)
+                else:
+                    future = steps.send(answer)
+        return self.report
+
+    def _steps(self) -> Generator[Future[Any], Any, None]:
+        """Hands the parts over one by one; a later part that fails rejects its items as ``unavailable``."""
+        stored = 0
+        for part in self.parts:
+            try:
+                self.report.add((yield submit(self.door, part, size=len(part))))
+                stored += 1
+            except TowerError as error:
+                if not stored:
+                    raise
+                refused = Refusal("unavailable", error.message)
+                self.report.rejected += [(item.index, self.shown(item), refused) for item in part]
+            except TimeoutError as error:
+                # It may still be committed: the caller sends the same ids again, which is always safe.
+                raise Unavailable("The database is slow; send it again.") from error
 
 
 # -- one transaction

@@ -21,7 +21,7 @@ from rest_framework.views import APIView
 
 from tower import logs, metrics
 from tower.access import limits
-from tower.access.matrix import holds, right_of
+from tower.access.matrix import Right, holds, right_of
 from tower.access.principal import Principal, principal_of_user
 from tower.access.tokens import principal_of_token
 from tower.errors import TowerError
@@ -93,6 +93,15 @@ def bearer(request: Any) -> str | None:
     return raw.strip() if kind.lower() == "bearer" else None
 
 
+def known(principal: Principal | None) -> Principal:
+    """The holder of a token, or the refusal of who holds none."""
+    if principal is None:
+        metrics.AUTH_FAILURES.labels("token").inc()
+        raise InvalidToken("This token is unknown, expired or revoked.")
+    logs.note(token_name=principal.name)
+    return principal
+
+
 class BearerAuthentication(BaseAuthentication):
     """Stands first: what it refuses is not rescued by a cookie."""
 
@@ -100,12 +109,7 @@ class BearerAuthentication(BaseAuthentication):
         raw = bearer(request)
         if raw is None:
             return None
-        principal = principal_of_token(raw)
-        if principal is None:
-            metrics.AUTH_FAILURES.labels("token").inc()
-            raise InvalidToken("This token is unknown, expired or revoked.")
-        logs.note(token_name=principal.name)
-        return principal, None
+        return known(principal_of_token(raw)), None
 
     def authenticate_header(self, request: Request) -> str:
         return CHALLENGE
@@ -133,6 +137,10 @@ def _csrf_fault(request: Any) -> Any:
 
 
 # -- the view
+
+
+def lacking(right: Right | None) -> Forbidden:
+    return Forbidden("You lack the right to do this.", needs=right.needs if right else {})
 
 
 class TowerView(APIView):
@@ -169,7 +177,7 @@ class TowerView(APIView):
         if not holds(principal, right):
             if principal:
                 self.forbidden(request, principal)
-            raise Forbidden("You lack the right to do this.", needs=right.needs if right else {})
+            raise lacking(right)
 
     def check_throttles(self, request: Any) -> None:
         if isinstance(request.user, Principal):

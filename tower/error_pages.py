@@ -41,13 +41,18 @@ def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
 def failed(request: HttpRequest) -> HttpResponse:
     """The 500, or the 503 that a failed database is."""
     error = sys.exc_info()[1]
-    found = (outage(error) if error else None) or TowerError(
+    found = (outage(error) if error else None) or broken(getattr(request, "request_id", ""))
+    return said(request, found)
+
+
+def broken(request_id: str) -> TowerError:
+    """The 500."""
+    return TowerError(
         "Something broke on our side; the log has it by this request_id.",
         code="internal",
         http_status=500,
-        request_id=getattr(request, "request_id", ""),
+        request_id=request_id,
     )
-    return said(request, found)
 
 
 def said(request: HttpRequest, error: TowerError) -> HttpResponse:

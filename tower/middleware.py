@@ -69,6 +69,19 @@ def policy_of(path: str) -> str:
     return CSP_DOCS if path == "/api/docs/" else CSP
 
 
+def framed(answer: HttpResponse, path: str, request_id: str) -> HttpResponse:
+    """The headers that every answer carries."""
+    for name, value in HEADERS.items():
+        answer.headers.setdefault(name, value)
+    answer.headers.setdefault("Content-Security-Policy", policy_of(path))
+    answer.headers.setdefault("X-Request-Id", request_id)
+    if path.startswith(error_pages.API):
+        answer.headers.setdefault("Cache-Control", "no-store")
+    if settings.TOWER_HTTPS:
+        answer.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+    return answer
+
+
 class Frame:
     """Outermost: what every request gets and every answer carries, errors and static files included."""
 
@@ -78,15 +91,7 @@ class Frame:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         request.request_id = logs.request_id() or secrets.token_hex(8)  # type: ignore[attr-defined]
         answer = self._refused(request) or self.get_response(request)
-        for name, value in HEADERS.items():
-            answer.headers.setdefault(name, value)
-        answer.headers.setdefault("Content-Security-Policy", policy_of(request.path))
-        answer.headers.setdefault("X-Request-Id", request.request_id)  # type: ignore[attr-defined]
-        if request.path.startswith(error_pages.API):
-            answer.headers.setdefault("Cache-Control", "no-store")
-        if settings.TOWER_HTTPS:
-            answer.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
-        return answer
+        return framed(answer, request.path, request.request_id)  # type: ignore[attr-defined]
 
     def _refused(self, request: HttpRequest) -> HttpResponse | None:
         try:

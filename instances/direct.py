@@ -1,0 +1,120 @@
+"""Reports and registrations in front of Django: what actors send all day, without a thread of its own.
+
+A request that is plain (POST, a token, ``application/json``) is answered here, by the functions that the
+views of ``instances.api`` call; any other is handed to Django, whose view stays the reference:
+``tests/test_direct.py`` holds both to one table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpResponse
+from django.http.request import split_domain_port, validate_host
+
+from instances import api
+from instances.ingest import Request
+from tower import error_pages, logs, reading
+from tower.access import limits
+from tower.access.gate import Gate
+from tower.access.matrix import holds, right_of
+from tower.api import as_refusal, error_answer, known, lacking
+from tower.middleware import framed
+
+log = logging.getLogger("tower.direct")
+Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
+
+#: path → (route, what reads its body, what writes its answer).
+DOORS: Mapping[str, tuple[str, Callable[[bytes], Request[Any]], Callable[[Any], HttpResponse]]] = {
+    "/api/v1/events/": ("api:events", api.reports_of, api.reported),
+    "/api/v1/tasks/": ("api:tasks", api.registrations_of, api.registered),
+}
+#: The headers that a plain request may have another value in than these; ``None``: any value.
+PLAIN: Mapping[bytes, frozenset[bytes]] = {
+    b"content-type": frozenset({b"application/json", b"application/json; charset=utf-8"}),
+    b"content-encoding": frozenset({b"identity"}),
+    b"accept": frozenset({b"*/*", b"application/json", b"application/json, */*"}),
+}
+#: A larger body is read in a thread, so that the loop goes on meanwhile (about 1 ms).
+LARGE = 32 << 10
+
+
+class Direct:
+    def __init__(self, django: Application) -> None:
+        self.django = django
+        self.gate = Gate()
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        door = DOORS.get(scope["path"]) if scope["method"] == "POST" else None
+        token = _token(scope) if door else None
+        if door is None or token is None:
+            await self.django(scope, receive, send)
+            return
+        body = await _body(receive)
+        if body is None:
+            return
+        route, read, written = door
+        logs.note(route=route)
+        try:
+            await self._let_in(token, route)
+            if len(body) > settings.TOWER_MAX_BODY_BYTES:
+                raise reading.body_too_large()
+            request = await asyncio.to_thread(read, body) if len(body) > LARGE else read(body)
+            answer = written(await request.arrived())
+        except Exception as error:
+            answer = _refused(error)
+        await _send(send, framed(answer, scope["path"], logs.request_id()))
+
+    async def _let_in(self, token: str, route: str) -> None:
+        principal, right = known(await self.gate.principal(token)), right_of(route, "POST")
+        if not holds(principal, right):
+            raise lacking(right)
+        limits.take(principal.key, route, "POST")
+
+
+def _token(scope: dict[str, Any]) -> str | None:
+    """The token of a plain request; None where Django has to look at it."""
+    seen: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name in seen and (name in PLAIN or name in {b"authorization", b"host"}):
+            return None
+        seen[name] = value
+        if (plain := PLAIN.get(name)) is not None and value.lower() not in plain:
+            return None
+    kind, _, raw = seen.get(b"authorization", b"").partition(b" ")
+    host, _port = split_domain_port(seen.get(b"host", b"").decode("latin1"))
+    if kind.lower() != b"bearer" or b"content-type" not in seen or scope.get("query_string"):
+        return None
+    return raw.decode("latin1").strip() if host and validate_host(host, settings.ALLOWED_HOSTS) else None
+
+
+async def _body(receive: Any) -> bytes | None:
+    """All of it; None where the client has gone. The server ends what is too long (``tower.server``)."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            break
+    return b"".join(parts)
+
+
+def _refused(error: Exception) -> HttpResponse:
+    found = as_refusal(error)
+    if found is None:
+        log.error("request_failed", exc_info=error)
+        found = error_pages.broken(logs.request_id())
+    return error_answer(found)
+
+
+async def _send(send: Any, answer: HttpResponse) -> None:
+    headers = [(name.lower().encode(), value.encode("latin1")) for name, value in answer.items()]
+    headers.append((b"content-length", b"%d" % len(answer.content)))
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.content})

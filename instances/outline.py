@@ -203,6 +203,10 @@ class Line:
         return 0 if self.sums is None else self.sums.rest
 
     @property
+    def failed(self) -> int:
+        return 0 if self.sums is None else self.sums.counts[FAILED]
+
+    @property
     def below(self) -> int:
         return self.rest + (0 if self.sums is None else self.sums.counts.total())
 

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
+from django.db.models import OuterRef, Subquery
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
@@ -24,6 +25,7 @@ from instances.outline import BLANK, CANCEL, PAGE, PAUSE, RUN, Outline, Task, ac
 from instances.pane import AttemptLine, Pane, pane_of
 from instances.reads import at_one_moment
 from instances.sentences import skew
+from instances.textsearch import MOST_FOUND, find_in
 from instances.words import TABS, VERDICTS, words
 from tower.access.pages import page
 from tower.access.roles import role_at_least
@@ -33,10 +35,12 @@ from tower.schemas import ACTIONS, EVENT_TYPES, KINDS, STATUSES, TaskEventType, 
 MODULES = tuple(
     f"tree/{name}.js"
     for name in (
-        "trace", "store", "order", "rows", "waterfall", "live-socket", "wire",
-        "head", "detail-pane", "pane-size", "told", "loose", "controls", "keys", "clock",
+        "trace", "store", "groups", "search", "order", "folds", "rows", "waterfall", "zoom", "live-socket",
+        "wire", "head", "detail-pane", "pane-size", "told", "loose", "controls", "keys", "clock",
     )
 ) + tuple(f"js/{name}.js" for name in ("json-view", "links", "clipboard"))  # fmt: skip
+#: What the icon of the tab can show.
+ICONS = ("PENDING", "RUNNING", "PAUSED", "SUCCESS", "FAILED", "CANCELLED", "SKIPPED")
 #: What a pane asks for may take no longer.
 PANE_SECONDS = 2.0
 #: Reports of a task that are shown before a script fetches more.
@@ -46,11 +50,21 @@ EVENTS = 50
 @page("viewer")
 def trace(request: HttpRequest, trace_id: str) -> HttpResponse:
     # The row is made before the first task is; until then readers know of no run.
-    run = Trace.objects.filter(id=trace_id, next_n__gt=0).first()
+    run = (
+        Trace.objects.filter(id=trace_id, next_n__gt=0)
+        .annotate(newer=next_run("number"), older=next_run("-number"))
+        .first()
+    )
     if run is None:
         raise Http404(_("There is no run of this id."))
     outline = outline_of(request, run)
     return render(request, "instances/trace.html", context(request, run, outline))
+
+
+def next_run(order: str) -> Subquery:
+    """The id of the run that was begun next, in the query of a run itself."""
+    after = {"number__gt": OuterRef("number")} if order == "number" else {"number__lt": OuterRef("number")}
+    return Subquery(Trace.objects.filter(**after, next_n__gt=0).order_by(order).values("id")[:1])
 
 
 @page("viewer")
@@ -64,6 +78,18 @@ def task(request: HttpRequest, trace_id: str, task_id: str) -> HttpResponse:
     if told is None:
         raise Http404(_("There is no such task in this run."))
     return JsonResponse(told.as_json())
+
+
+@page("viewer")
+@require_GET
+def find(request: HttpRequest, trace_id: str) -> HttpResponse:
+    """The tasks whose labels or texts hold what is asked for, for the search of the page."""
+    with at_one_moment(PANE_SECONDS):
+        run = Trace.objects.filter(id=trace_id, next_n__gt=0).first()
+        if run is None:
+            raise Http404(_("There is no run of this id."))
+        found = find_in(run.number, request.GET.get("q", "")[:200])
+    return JsonResponse({"found": found[:MOST_FOUND], "more": len(found) > MOST_FOUND})
 
 
 def after(request: HttpRequest) -> str:
@@ -124,6 +150,9 @@ def context(request: HttpRequest, run: Trace, outline: Outline) -> dict[str, Any
         "no_event": NO_EVENT,
         "no_notice": Notice("", "PAUSE", "", "", None, None, None),
         "words": words(),
+        "icons": [(state, f"favicons/{state.lower()}.svg") for state in ICONS],
+        "newer": vars(run)["newer"],
+        "older": vars(run)["older"],
     }
 
 
@@ -153,7 +182,9 @@ def notices(outline: Outline) -> Iterator[Notice]:
         yield Notice(
             target=intent.target,
             action=ACTIONS[intent.action].value,
-            what=what(intent.action, outline.title(task) if task else ""),
+            what=what(
+                intent.action, outline.title(task) if task else "", acting is not None and holding == acting
+            ),
             how=how(intent.action, holding, acting),
             holding=holding if intent.action == PAUSE else None,
             acting=acting if intent.action == PAUSE else None,
@@ -161,9 +192,11 @@ def notices(outline: Outline) -> Iterator[Notice]:
         )
 
 
-def what(action: int, name: str) -> str:
+def what(action: int, name: str, held: bool) -> str:
     if action == CANCEL:
         return _("Cancelling %s") % name if name else _("Cancelling the run")
+    if held:
+        return _("Paused %s") % name if name else _("Paused the run")
     return _("Pausing %s") % name if name else _("Pausing the run")
 
 

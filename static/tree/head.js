@@ -6,6 +6,9 @@ import { point } from "./rows.js";
 import { ACTIONS, CANCEL, FAILED, PAUSE, RUN, RUNNING, STATUSES } from "./store.js";
 import { say, sayCount } from "./words.js";
 
+/** Before the title, as the statuses have their shapes. @type {Record<string, string>} */
+const SIGNS = { PENDING: "○", RUNNING: "▶", PAUSED: "⏸", SUCCESS: "✓", FAILED: "✕", CANCELLED: "⊘", SKIPPED: "»" };
+
 export class Head {
   /** @param {HTMLElement} page @param {import("./store.js").Store} store */
   constructor(page, store) {
@@ -14,7 +17,8 @@ export class Head {
     this.part = (/** @type {string} */ selector) => /** @type {any} */ (page.querySelector(selector));
     this.pattern = /** @type {HTMLTemplateElement} */ (document.getElementById("notice"));
     /** Who asked, by the number of the control. @type {Map<number, any>} */ this.asked = new Map();
-    this.plainTitle = document.title.replace(/^✕[^·]*· /, "");
+    this.plainTitle = page.dataset.title ?? "";
+    this.icon = /** @type {HTMLLinkElement | null} */ (document.querySelector("link[rel=icon]"));
     this.drawn = "";
   }
 
@@ -48,14 +52,13 @@ export class Head {
       set(item.querySelector("b"), count(n));
     }
     set(part("[data-total]"), count(store.total));
+    set(part("[data-tasks]"), sayCount("tasks", store.total));
     part("[data-planned]").hidden = !store.plannedRest;
     set(part("[data-planned] b"), count(store.plannedRest));
     set(part("[data-running]"), count(store.totals[RUNNING]));
     const failures = part("[data-failures]");
     failures.hidden = !store.totals[FAILED];
     set(failures.querySelector("[data-count]"), count(store.totals[FAILED]));
-    const title = store.totals[FAILED] ? `✕ ${say("title_failed", { n: count(store.totals[FAILED]) })} · ${this.plainTitle}` : this.plainTitle;
-    if (document.title !== title) document.title = title;
   }
 
   #status() {
@@ -65,6 +68,19 @@ export class Head {
     part("[data-head] .title").dataset.status = STATUSES[status];
     point(part("[data-pill] use"), STATUSES[status]);
     set(part("[data-pill] span"), say(`status_${STATUSES[status]}`) + progress);
+    this.#tab(status, progress.trim());
+  }
+
+  /** What a tab in the background can show: failures first. @param {number} status @param {string} progress */
+  #tab(status, progress) {
+    const { store } = this, failed = store.totals[FAILED], name = STATUSES[status];
+    const paused = !failed && store.stillOpen(-1) > 0 && store.askedHere(-1) === PAUSE;
+    const state = failed ? "FAILED" : paused ? "PAUSED" : name;
+    const sign = failed ? `✕ ${say("title_failed", { n: count(failed) })}` : [SIGNS[state], state === "RUNNING" ? progress : ""].filter(Boolean).join(" ");
+    const title = `${sign} · ${this.plainTitle}`;
+    if (document.title !== title) document.title = title;
+    const icon = this.page.dataset[`icon${state[0]}${state.slice(1).toLowerCase()}`];
+    if (this.icon && icon && this.icon.getAttribute("href") !== icon) this.icon.setAttribute("href", icon);
   }
 
   /** Once a second too: time goes on without any event. */
@@ -103,10 +119,12 @@ export class Head {
     const { store } = this;
     const part = (/** @type {string} */ selector) => /** @type {any} */ (notice.querySelector(selector));
     const name = at < 0 ? "" : store.name(at);
-    const { acting, holding } = store.obeying(at);
+    const { acting, holding } = store.obeying(at), held = action === PAUSE && acting === holding;
+    const what = action === CANCEL ? "cancelling" : held ? "is_paused" : "pausing";
     notice.dataset.action = ACTIONS[action];
+    notice.dataset.done = String(held);
     point(part("use"), action === CANCEL ? "stop" : "pause");
-    set(part("[data-what]"), action === CANCEL ? (name ? say("cancelling", { name }) : say("cancelling_run")) : name ? say("pausing", { name }) : say("pausing_run"));
+    set(part("[data-what]"), name ? say(what, { name }) : say(`${what}_run`));
     set(part("[data-how]"), action === CANCEL ? sayCount("still_runs", acting, count(acting)) : acting ? say("hold", { holding: count(holding), acting: count(acting) }) : say("hold_none"));
     const meter = part("progress");
     meter.hidden = action !== PAUSE || !acting;
@@ -118,8 +136,13 @@ export class Head {
       const late = record.delivered ? "" : ` — ${say("undelivered")}`;
       set(who, say("asked_by", { name: record.triggered_by, time: when(Date.parse(record.created_at)) }) + reason + late);
     } else if (!who.querySelector("time[datetime]:not([datetime=''])")) who.textContent = "";
-    part(".end").hidden = at < 0;
-    if (at >= 0) part(".end a").href = `?node=${encodeURIComponent(store.ids[at] ?? "")}`;
+    const show = part("[data-show]"), next = part("[data-step]");
+    show.hidden = at < 0;
+    if (at >= 0) {
+      show.href = `?node=${encodeURIComponent(store.ids[at] ?? "")}`;
+      next.dataset.inside = store.ids[at] ?? "";
+    } else delete next.dataset.inside;
+    next.hidden = acting === holding;
   }
 }
 

@@ -2,10 +2,7 @@
 /** One table of keys: it binds them and it fills the sheet, so that the two cannot differ. */
 import { say } from "./words.js";
 
-/**
- * @typedef {Record<"up" | "down" | "right" | "left" | "home" | "end" | "pageUp" | "pageDown" | "openBelow" | "foldBelow" | "next" | "previous"
- *   | "enter" | "escape" | "follow" | "pause" | "resume" | "cancel" | "copy" | "sheet", () => void> & {level: (level: number) => void}} Deeds
- */
+/** @typedef {Record<string, (key: string) => void>} Deeds */
 
 /** Keys, deed, words; without a deed the browser or another listener acts. @type {[string[], string | null, string][]} */
 export const KEYS = [
@@ -13,28 +10,45 @@ export const KEYS = [
   [["ArrowDown", "j"], "down", "key_down"],
   [["ArrowRight"], "right", "key_right"],
   [["ArrowLeft"], "left", "key_left"],
-  [["Home"], "home", "key_home"],
+  [["["], "earlier", "key_sibling"],
+  [["]"], "later", "key_sibling"],
+  [["u"], "parent", "key_parent"],
+  [["Home", "t"], "home", "key_home"],
   [["End"], "end", "key_end"],
   [["PageUp"], "pageUp", "key_page"],
   [["PageDown"], "pageDown", "key_page"],
+  [["n"], "nextFailed", "key_failed"],
+  [["N"], "lastFailed", "key_failed"],
+  [["g"], "nextRunning", "key_running"],
+  [["G"], "lastRunning", "key_running"],
+  [["s"], "nextStuck", "key_stuck"],
+  [["S"], "lastStuck", "key_stuck"],
+  [["/"], null, "key_search"],
   [["e"], "openBelow", "key_open_below"],
   [["w"], "foldBelow", "key_fold_below"],
+  [["*"], "openSiblings", "key_open_siblings"],
   [["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "level", "key_level"],
-  [["n"], "next", "key_next"],
-  [["N"], "previous", "key_previous"],
   [["Enter"], "enter", "key_enter"],
   [["Escape"], "escape", "key_escape"],
-  [["/"], null, "key_search"],
   [["l"], "follow", "key_follow"],
+  [["+"], "closer", "key_zoom"],
+  [["-"], "wider", "key_zoom"],
+  [["="], "fit", "key_fit"],
+  [["Shift+ArrowLeft"], "before", "key_pan"],
+  [["Shift+ArrowRight"], "after", "key_pan"],
   [["p"], "pause", "key_pause"],
   [["r"], "resume", "key_resume"],
   [["c"], "cancel", "key_cancel"],
+  [["."], "commands", "key_commands"],
   [["y"], "copy", "key_copy"],
+  [["v"], "log", "key_log"],
+  [["{"], "newerRun", "key_run"],
+  [["}"], "olderRun", "key_run"],
   [["?"], "sheet", "key_sheet"],
 ];
-const SIGNS = /** @type {Record<string, string>} */ ({ ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→", PageUp: "PgUp", PageDown: "PgDn", Escape: "Esc" });
+const SIGNS = /** @type {Record<string, string>} */ ({ ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→", PageUp: "PgUp", PageDown: "PgDn", Escape: "Esc", "-": "−", "Shift+ArrowLeft": "⇧ ←", "Shift+ArrowRight": "⇧ →" });
 /** What only an operator can do. */
-const CONTROL = new Set(["pause", "resume", "cancel"]);
+const CONTROL = new Set(["pause", "resume", "cancel", "commands"]);
 
 /** Keys act while a row has the focus. @param {HTMLElement} grid @param {Deeds} deeds */
 export function bindKeys(grid, deeds) {
@@ -42,11 +56,10 @@ export function bindKeys(grid, deeds) {
   grid.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (!(event.target instanceof HTMLElement) || !event.target.matches("[role=row]")) return;
-    const deed = table.get(event.key);
+    const deed = (event.shiftKey && table.get(`Shift+${event.key}`)) || table.get(event.key);
     if (!deed) return;
     event.preventDefault();
-    if (deed === "level") deeds.level(Number(event.key));
-    else /** @type {any} */ (deeds)[deed]();
+    deeds[deed](event.key);
   });
 }
 

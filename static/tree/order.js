@@ -134,10 +134,14 @@ export class Order {
 
   /** @param {number} row @param {boolean} open */
   set(row, open) {
-    const group = this.group(row);
-    if (group) group.open = open;
-    else this.open[row] = open ? 1 : 0;
+    this.#put(this.key(row), open);
     this.chosen.set(this.key(row), open);
+    this.dirty = true;
+  }
+
+  /** Opens all above a row, without anybody having chosen it. @param {number} row */
+  lead(row) {
+    for (let up = this.up(row); up >= 0; up = this.up(up)) this.#put(this.key(up), true);
     this.dirty = true;
   }
 

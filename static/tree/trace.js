@@ -5,21 +5,26 @@ import { announce, badge, toast } from "../js/voice.js";
 import { everySecond, hear, now } from "./clock.js";
 import { Controls } from "./controls.js";
 import { DetailPane } from "./detail-pane.js";
+import { chosen, folds } from "./folds.js";
+import { FIRST_GROUP } from "./groups.js";
 import { Head } from "./head.js";
 import { bindKeys, showKeys } from "./keys.js";
 import { LiveSocket } from "./live-socket.js";
 import { Loose } from "./loose.js";
-import { Order } from "./order.js";
+import { Order, SMALL } from "./order.js";
 import { Rows } from "./rows.js";
 import { CANCEL, FAILED, PAUSE, RUN, STATUSES, Store } from "./store.js";
 import { Waterfall } from "./waterfall.js";
 import { intentsOf, rowOfTask, rowsOfDelta, rowsOfSnapshot } from "./wire.js";
 import { say, sayCount, setWords } from "./words.js";
+import { bindZoom } from "./zoom.js";
 
 /** Changes in the status of tasks are spoken at most so often. */
 const SPEAK_MS = 5000;
 /** Folds that are kept for when the page is loaded again. */
 const MOST_FOLDS = 20_000;
+/** The tower is asked once nothing more was typed for so long. */
+const TYPING_MS = 200;
 
 const part = (/** @type {string} */ selector) => /** @type {any} */ (document.querySelector(selector));
 const page = /** @type {HTMLElement} */ (part(".trace"));
@@ -109,18 +114,22 @@ async function load() {
 
 /** What the tree opens with, once it is known. @param {string | undefined} selected */
 function first(selected) {
-  if (search.value) order.filter(search.value, null);
+  const query = new URLSearchParams(location.search);
+  if (!loaded && query.has("open")) order.chosen = linkedFolds(query.get("open") ?? "");
   order.reset();
+  waterfall.tick(now());
   if (!loaded) {
     loaded = true;
-    const way = selected ? store.find(selected) : store.total > 200 ? order.nextFailure(-1, 1) : -1;
-    if (way >= 0) for (const up of store.path(way).slice(0, -1)) order.open[up] = 1;
-    const query = new URLSearchParams(location.search);
+    const way = selected ? store.find(selected) : store.total > SMALL ? order.next("failed", -1, 1).n : -1;
+    if (way >= 0) order.lead(way);
     const status = STATUSES.indexOf(query.get("status") ?? "");
-    if (status >= 0) filter(search.value, status);
+    if (search.value || status >= 0) filter(search.value, status < 0 ? null : status);
+    const [from, to] = (query.get("t") ?? "").split("-").map(Number);
+    if (to > from) waterfall.zoom(waterfall.begin + from, waterfall.begin + to);
+    if (query.has("open")) address({ open: null });
+    part("[data-fit]").hidden = !waterfall.zoomed;
   } else rows.slots.forEach((slot) => { slot.stamp = -1; });
   rows.selected = selected ? store.find(selected) : -1;
-  waterfall.tick(now());
   order.rebuild();
   if (!rows.ready) rows.takeOver();
   pane.show(rows.selected);
@@ -197,6 +206,7 @@ async function poll() {
   }
 }
 
+/** @type {any[]} */ let asked = [];
 /** Who asked for what; few, and only when something is asked. */
 async function fetchControls() {
   try {
@@ -205,33 +215,48 @@ async function fetchControls() {
     const { results } = await response.json();
     head.setAsked(new Map(results.filter((/** @type {any} */ one) => one.number != null).map((/** @type {any} */ one) => [one.number, one])));
     pane.setControls(results);
-    waterfall.setBands(bands(results));
+    asked = results;
+    waterfall.setBands(bands(asked));
     if (results.some((/** @type {any} */ one) => one.delivered === false && (one.outcome ?? "taken") === "taken")) setTimeout(fetchControls, 2000);
   } catch {
     // It is asked for again with the next control.
   }
 }
 
-/** Times in which a pause stood, newest first in. @param {any[]} results */
+/** Bands that are drawn, the newest. */
+const MOST_BANDS = 40;
+
+/** Times in which a pause stood or a cancel was under way, with who asked and why. @param {any[]} results the newest first */
 function bands(results) {
-  /** @type {Map<string, {from: number, to: number | null, label: string}>} */ const open = new Map();
-  const all = [];
+  /** @type {Map<string, import("./waterfall.js").Band>} */ const open = new Map();
+  /** @type {import("./waterfall.js").Band[]} */ const all = [];
   for (const one of [...results].reverse()) {
     if ((one.outcome ?? "taken") !== "taken") continue;
-    const place = one.task_id ?? "", at = Date.parse(one.created_at);
-    if (one.action === "PAUSE" && !open.has(place)) {
-      const band = { from: at, to: null, label: `${say("PAUSE")} · ${one.triggered_by}` };
-      open.set(place, band);
-      all.push(band);
-    } else if (one.action !== "PAUSE") {
-      const band = open.get(place);
-      if (band) band.to = at;
-      open.delete(place);
-    }
+    const place = one.task_id ?? "", at = Date.parse(one.created_at), before = open.get(place);
+    if (before && before.action === one.action) continue;
+    if (before) before.to = at;
+    open.delete(place);
+    if (one.action === "RUN") continue;
+    const band = { action: one.action, from: at, to: ends(place), label: bandLabel(one) };
+    if (band.to !== null && band.to <= at) band.to = at;
+    open.set(place, band);
+    all.push(band);
   }
-  const last = store.stillOpen(-1) ? null : store.to;
-  for (const band of all) if (band.to === null) band.to = last;
-  return all;
+  return all.slice(-MOST_BANDS);
+}
+
+/** When the work at and below a place was over; null while it is not. @param {string} place */
+function ends(place) {
+  const n = place ? store.find(place) : -1;
+  if (store.stillOpen(n) > 0) return null;
+  return n < 0 ? store.to : store.spanTo[n];
+}
+
+/** @param {any} one */
+function bandLabel(one) {
+  const place = one.task_id ? store.find(one.task_id) : -1;
+  const what = place >= 0 ? `${say(one.action)} ${store.name(place)}` : say(one.action);
+  return [what, one.triggered_by, one.reason ? `“${one.reason}”` : ""].filter(Boolean).join(" · ");
 }
 
 // -- what is shown
@@ -245,7 +270,7 @@ function changed() {
 let drawn = "";
 rows.afterDraw.push(() => {
   // Most frames are of scrolling: the rest of the page is as it was.
-  const state = `${store.seq} ${store.epoch} ${store.shape} ${rows.selected} ${order.length} ${order.found} ${order.kept !== null}`;
+  const state = `${store.seq} ${store.epoch} ${store.shape} ${rows.selected} ${order.length} ${order.found} ${order.kept !== null} ${waiting}`;
   if (state === drawn) return;
   drawn = state;
   if (following) follow();
@@ -257,19 +282,26 @@ rows.afterDraw.push(() => {
   part("[data-none]").hidden = order.length > 0;
   const filtered = order.kept !== null;
   part("[data-clear]").hidden = !filtered;
-  part("[data-found]").textContent = filtered ? sayCount("found", order.found, count(order.found)) : "";
+  part("[data-found]").textContent = filtered ? (waiting ? say("searching") : sayCount("found", order.found, count(order.found) + (cutOff ? "+" : ""))) : "";
   speak();
 });
 
 everySecond(() => {
   if (!loaded) return;
   waterfall.tick(now());
+  if (waterfall.bands.some((band) => band.to === null)) closeBands();
   head.tick();
   pane.tick();
   rows.draw();
   if (state === "late" && lateSince && performance.now() - lateSince > 10_000) veil();
 });
 document.addEventListener("visibilitychange", () => document.hidden || changed());
+
+/** A band ends with the work that it stands over. */
+function closeBands() {
+  const next = bands(asked), drawn = waterfall.bands;
+  if (next.some((band, at) => band.to !== drawn[at]?.to)) waterfall.setBands(next);
+}
 
 const ended = () => store.total - store.stillOpen(-1);
 
@@ -328,6 +360,13 @@ function chosenByUrl() {
   return new URLSearchParams(location.search).get("node") ?? undefined;
 }
 
+/** What the address says besides; null takes away. @param {Record<string, string | null>} changes */
+function address(changes) {
+  const query = new URLSearchParams(location.search);
+  for (const [key, value] of Object.entries({ from: null, ...changes })) value ? query.set(key, value) : query.delete(key);
+  history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
+}
+
 /** @param {number} n */
 function select(n) {
   if (n < 0 || store.ids[n] === undefined) return;
@@ -337,55 +376,82 @@ function select(n) {
   pane.show(n);
   rows.show(n);
   rows.drawNow();
-  const query = new URLSearchParams(location.search);
-  query.set("node", store.ids[n] ?? "");
-  query.delete("from");
-  history.replaceState(null, "", `?${query}`);
+  address({ node: store.ids[n] ?? "" });
 }
 
 function close() {
   rows.selected = -1;
   pane.show(-1);
   rows.draw();
-  const query = new URLSearchParams(location.search);
-  query.delete("node");
-  query.delete("tab");
-  history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
+  address({ node: null, tab: null });
 }
 
-/** @param {number} n @param {boolean} open */
-function fold(n, open) {
-  if (!store.children[n] || order.kept) return;
-  order.set(n, open);
+/** @param {number} row @param {boolean} open */
+function fold(row, open) {
+  if (!order.folds(row) || order.kept) return;
+  order.set(row, open);
   keepFolds();
   rows.draw();
 }
 
-/** @param {1 | -1} way */
-function failure(way) {
-  const n = order.nextFailure(rows.current, way);
-  if (n < 0) return announce(say("no_failure"));
-  order.reveal(n);
-  order.rebuild();
-  select(n);
-  rows.focus(n, "center");
-  announce(say("failure_of", { n: count(order.failureNumber(n)), all: count(store.totals[FAILED]) }));
+/**
+ * The next that failed, runs or does not obey; `inside` keeps to a branch.
+ * @param {"failed" | "running" | "stuck"} kind @param {1 | -1} way @param {number} [inside]
+ */
+function jump(kind, way, inside = -1) {
+  const { n, number, all } = order.next(kind, rows.current, way, inside);
+  if (n < 0) return announce(say(`no_${kind}`));
+  go(n);
+  announce(say(`${kind}_of`, { n: count(number), all: count(all) }));
 }
 
-/** @param {string} query @param {number | null} status */
-function filter(query, status) {
-  order.filter(query, status);
+/** Through folds to a task, chosen and in the middle. @param {number} n */
+function go(n) {
+  const shown = order.at(n) >= 0;
+  order.reveal(n);
+  order.rebuild();
+  if (!shown) keepFolds();
+  select(n);
+  rows.focus(n, "center");
+}
+
+/** Nothing of the answer of the tower is known yet; it found more than it says. */
+let waiting = false, cutOff = false;
+/** @type {ReturnType<typeof setTimeout> | undefined} */ let typing;
+
+/** @param {string} text @param {number | null} status */
+function filter(text, status) {
+  order.filter(text, status);
   for (const chip of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-filter]"))) {
     const on = status !== null && chip.dataset.filter === STATUSES[status];
     if (chip.hasAttribute("aria-pressed")) chip.setAttribute("aria-pressed", String(on));
     else if (on) chip.setAttribute("aria-current", "true");
     else chip.removeAttribute("aria-current");
   }
-  const url = new URLSearchParams(location.search);
-  query ? url.set("q", query) : url.delete("q");
-  status === null ? url.delete("status") : url.set("status", STATUSES[status]);
-  url.delete("from");
-  history.replaceState(null, "", url.size ? `?${url}` : location.pathname);
+  address({ q: text || null, status: status === null ? null : STATUSES[status] });
+  clearTimeout(typing);
+  waiting = order.query.asks !== "";
+  cutOff = false;
+  if (waiting) typing = setTimeout(lookUp, TYPING_MS);
+  rows.draw();
+}
+
+/** What only the tower knows: labels, errors, messages. */
+async function lookUp() {
+  const { query } = order;
+  let found = { found: /** @type {number[]} */ ([]), more: false };
+  try {
+    const response = await fetch(`${page.dataset.find}?q=${encodeURIComponent(query.asks)}`, { headers: { Accept: "application/json" }, credentials: "same-origin" });
+    if (!response.ok) throw new Error(String(response.status));
+    found = await response.json();
+  } catch {
+    if (query === order.query) toast(say("not_searched"), { tone: "bad" });
+  }
+  if (query !== order.query) return; // overtaken by what was typed since
+  order.answer = new Set(found.found);
+  order.dirty = true;
+  waiting = false;
+  cutOff = found.more;
   rows.draw();
 }
 
@@ -401,10 +467,16 @@ function sift() {
 
 /** @param {1 | -1} way */
 function nextMatch(way) {
-  for (let step = 1; step <= order.length; step++) {
-    const at = (order.at(rows.current) + way * step + order.length * 2) % order.length;
-    if (order.matches(order.rows[at])) return select(order.rows[at]);
-  }
+  order.rebuild();
+  const hits = Array.from(order.rows.subarray(0, order.length)).filter((n) => order.matches(n));
+  if (!hits.length) return announce(say("found_n", { n: 0 }));
+  const from = order.at(rows.current);
+  const later = hits.findIndex((n) => order.at(n) > from), earlier = hits.findLastIndex((n) => order.at(n) < from);
+  // The first press goes to the first match, also where the current row is it.
+  const unseen = rows.selected < 0 || !order.matches(rows.selected);
+  const at = way > 0 ? (unseen && order.matches(rows.current) ? hits.indexOf(rows.current) : Math.max(0, later)) : earlier < 0 ? hits.length - 1 : earlier;
+  select(hits[at]);
+  announce(say("match_of", { n: count(at + 1), all: count(hits.length) }));
 }
 
 function follow() {
@@ -427,13 +499,18 @@ function setFollow(on) {
 
 // -- what is kept
 
-/** @returns {Map<number, boolean>} */
+/** @returns {Map<number | string, boolean>} */
 function keptFolds() {
   try {
     return new Map(JSON.parse(sessionStorage.getItem(`folds ${trace}`) ?? "[]"));
   } catch {
     return new Map();
   }
+}
+
+/** What a link opened and folded, without what is so by itself. @param {string} text */
+function linkedFolds(text) {
+  return new Map([...chosen(text, store.size)].filter(([key, open]) => typeof key === "string" || (store.children[key] > 0 && open !== order.rule(key))));
 }
 
 /** @type {ReturnType<typeof setTimeout> | undefined} */ let keeping;
@@ -444,12 +521,14 @@ function keepFolds() {
   }, 500);
 }
 
+/** A link to what is seen now: the row, what is folded, the filter, the part of the time. */
 async function copyLink() {
-  const link = new URL(location.href);
-  if (rows.current >= 0) link.searchParams.set("node", store.ids[rows.current] ?? "");
+  const link = new URL(location.href), open = folds(order);
+  if (store.ids[rows.current] !== undefined) link.searchParams.set("node", store.ids[rows.current] ?? "");
+  if (open) link.searchParams.set("open", open);
   try {
     await navigator.clipboard.writeText(link.href);
-    toast(say("link_copied"), { seconds: 3 });
+    toast(say(open === null ? "link_copied_without" : "link_copied"), { seconds: open === null ? 8 : 3 });
   } catch {
     toast(link.href);
   }
@@ -462,13 +541,15 @@ grid.addEventListener("click", (event) => {
   if (n < 0 || !loaded || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
   const element = /** @type {Element} */ (event.target);
-  if (element.closest(".tw") && store.children[n]) return fold(n, !order.isOpen(n));
-  select(n);
+  if (element.closest(".fails")) return go(order.firstFailure(n));
+  if (element.closest(".tw") && order.folds(n)) return fold(n, !order.isOpen(n));
+  if (n >= FIRST_GROUP) fold(n, !order.isOpen(n));
+  else select(n);
   rows.focus(n);
 });
 grid.addEventListener("dblclick", (event) => {
   const n = rows.of(event.target);
-  if (n >= 0) fold(n, !order.isOpen(n));
+  if (n >= 0 && n < FIRST_GROUP) fold(n, !order.isOpen(n));
 });
 grid.addEventListener("focusin", (event) => {
   const n = rows.of(event.target);
@@ -485,14 +566,24 @@ const step = (/** @type {number} */ by) => {
   rows.focus(n);
   if (pane.open) select(n);
 };
+const walkTo = (/** @type {number} */ row) => {
+  if (row < 0) return;
+  rows.focus(row);
+  if (pane.open) select(row);
+};
 const below = (/** @type {boolean} */ open) => {
-  if (open) setWaiting();
+  if (open) clearFilter();
   order.setBelow(rows.current, open);
+  refolded();
+};
+/** Many folds changed at once. */
+const refolded = () => {
   keepFolds();
   rows.drawNow();
   rows.focus(rows.current);
 };
-const setWaiting = () => { if (order.kept) filter("", null), (search.value = ""); };
+const clearFilter = () => { if (order.kept) clear(); };
+const ask = (/** @type {number} */ action) => { if (rows.current < FIRST_GROUP) controls.ask(rows.current, action); };
 
 bindKeys(grid, {
   up: () => step(-1),
@@ -502,38 +593,81 @@ bindKeys(grid, {
   home: () => rows.focus(order.rows[0]),
   end: () => rows.focus(order.rows[order.length - 1]),
   right: () => {
-    const n = rows.current;
-    if (!store.children[n]) return;
-    order.isOpen(n) ? step(1) : fold(n, true);
+    const row = rows.current;
+    if (order.folds(row)) order.isOpen(row) ? step(1) : fold(row, true);
   },
   left: () => {
-    const n = rows.current;
-    if (order.isOpen(n) && !order.kept) fold(n, false);
-    else if (store.parent[n] >= 0) rows.focus(store.parent[n]);
+    const row = rows.current;
+    if (order.isOpen(row) && !order.kept) fold(row, false);
+    else walkTo(order.up(row));
   },
+  later: () => walkTo(order.sibling(rows.current, 1)),
+  earlier: () => walkTo(order.sibling(rows.current, -1)),
+  parent: () => walkTo(order.up(rows.current)),
   openBelow: () => below(true),
   foldBelow: () => below(false),
-  level: (level) => {
-    setWaiting();
-    order.foldTo(level === 0 ? Infinity : level);
-    keepFolds();
-    rows.drawNow();
-    rows.focus(rows.current);
+  openSiblings: () => {
+    clearFilter();
+    order.rebuild();
+    let row = rows.current;
+    for (let at = row; at >= 0; at = order.sibling(at, -1)) row = at;
+    /** @type {number[]} */ const all = [];
+    for (; row >= 0; row = order.sibling(row, 1)) all.push(row);
+    for (const one of all) if (order.folds(one)) order.set(one, true);
+    refolded();
   },
-  next: () => failure(1),
-  previous: () => failure(-1),
+  level: (key) => {
+    clearFilter();
+    order.foldTo(key === "0" ? Infinity : Number(key));
+    refolded();
+  },
+  nextFailed: () => jump("failed", 1),
+  lastFailed: () => jump("failed", -1),
+  nextRunning: () => jump("running", 1),
+  lastRunning: () => jump("running", -1),
+  nextStuck: () => jump("stuck", 1),
+  lastStuck: () => jump("stuck", -1),
   enter: () => {
+    if (rows.current >= FIRST_GROUP) return fold(rows.current, !order.isOpen(rows.current));
     select(rows.current);
     pane.focus();
   },
   escape: () => (pane.open ? close() : order.kept && clear()),
   follow: () => setFollow(!following),
-  pause: () => controls.ask(rows.current, PAUSE),
-  resume: () => controls.ask(rows.current, RUN),
-  cancel: () => controls.ask(rows.current, CANCEL),
+  closer: () => look(() => waterfall.scale(2)),
+  wider: () => look(() => waterfall.scale(0.5)),
+  fit: () => look(() => waterfall.zoom()),
+  before: () => look(() => waterfall.pan(-0.2)),
+  after: () => look(() => waterfall.pan(0.2)),
+  pause: () => ask(PAUSE),
+  resume: () => ask(RUN),
+  cancel: () => ask(CANCEL),
+  commands: () => {
+    if (rows.current >= FIRST_GROUP) return;
+    select(rows.current);
+    /** @type {HTMLElement | null} */ (part("[data-pane] footer button[name=action]:not([hidden])"))?.focus();
+  },
   copy: copyLink,
+  log: () => location.assign(page.dataset.log ?? ""),
+  newerRun: () => page.dataset.newer && location.assign(page.dataset.newer),
+  olderRun: () => page.dataset.older && location.assign(page.dataset.older),
   sheet: () => showKeys(part("[data-key-sheet]"), controls.allowed),
 });
+
+/** @param {() => void} change */
+function look(change) {
+  change();
+  looked();
+}
+
+/** Another part of the time is shown. */
+function looked() {
+  part("[data-fit]").hidden = !waterfall.zoomed;
+  const { begin, from, to, zoomed } = waterfall;
+  address({ t: zoomed ? `${Math.round(from - begin)}-${Math.round(to - begin)}` : null });
+  rows.draw();
+}
+bindZoom(grid, waterfall, looked);
 
 function clear() {
   search.value = "";
@@ -550,8 +684,8 @@ page.addEventListener("click", (event) => {
   if (!loaded || event.ctrlKey || event.metaKey || event.shiftKey) return;
   const chip = /** @type {HTMLElement | null} */ (at.closest("[data-filter]"));
   const show = /** @type {HTMLAnchorElement | null} */ (at.closest("[data-show]"));
-  const jump = /** @type {HTMLElement | null} */ (at.closest("[data-step]"));
-  const folds = /** @type {HTMLElement | null} */ (at.closest("[data-fold]"));
+  const button = /** @type {HTMLElement | null} */ (at.closest("[data-step]"));
+  const foldAll = /** @type {HTMLElement | null} */ (at.closest("[data-fold]"));
   if (chip) {
     event.preventDefault();
     const status = STATUSES.indexOf(chip.dataset.filter ?? "");
@@ -559,16 +693,19 @@ page.addEventListener("click", (event) => {
   } else if (show) {
     event.preventDefault();
     const n = store.find(new URL(show.href).searchParams.get("node") ?? "");
-    if (n >= 0) select(n), rows.focus(n, "center");
-  } else if (jump) failure(jump.dataset.step === "1" ? 1 : -1);
-  else if (folds) {
-    setWaiting();
-    order.foldTo(folds.dataset.fold === "open" ? Infinity : 1);
+    if (n >= 0) go(n);
+  } else if (button) {
+    const place = button.dataset.inside === undefined ? -1 : store.find(button.dataset.inside);
+    jump(/** @type {any} */ (button.dataset.kind ?? "failed"), button.dataset.step === "1" ? 1 : -1, place);
+  } else if (foldAll) {
+    clearFilter();
+    order.foldTo(foldAll.dataset.fold === "open" ? Infinity : 1);
     keepFolds();
     rows.draw();
   } else if (at.closest("[data-follow]")) setFollow(!following);
   else if (at.closest("[data-keys]")) showKeys(part("[data-key-sheet]"), controls.allowed);
   else if (at.closest("[data-link-copy]")) copyLink();
+  else if (at.closest("[data-fit]")) look(() => waterfall.zoom());
   else if (at.closest("[data-clear]")) {
     event.preventDefault();
     clear();
@@ -580,7 +717,6 @@ search.addEventListener("keydown", (event) => {
   if (!loaded) return;
   if (event.key === "Enter") {
     event.preventDefault();
-    order.rebuild();
     nextMatch(event.shiftKey ? -1 : 1);
   } else if (event.key === "Escape") {
     clear();

@@ -8,6 +8,8 @@ const SVG = "http://www.w3.org/2000/svg";
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400, 604800, 2592000, 7776000, 31536000, 315360000].map((s) => s * 1000);
 /** More than this share of the time would be beyond the right edge: grow. */
 const HEADROOM = 1.1;
+/** Pixels that a time on the axis needs. */
+const LABEL = 40;
 /** No closer look than this, in milliseconds. */
 const CLOSEST = 1000;
 /** Lines of labels of bands above each other; further ones stay without. */
@@ -143,6 +145,7 @@ export class Waterfall {
     const step = STEPS.find((s) => width / s <= 6) ?? STEPS[STEPS.length - 1];
     const marks = [];
     for (let at = Math.ceil((this.from - this.begin) / step) * step; this.begin + at < this.to && marks.length < 60; at += step) {
+      if (((this.to - this.begin - at) / width) * this.axis.clientWidth < LABEL) break;
       const text = document.createElementNS(SVG, "text");
       text.setAttribute("x", `${this.at(this.begin + at).toFixed(2)}%`);
       text.setAttribute("dx", "5");

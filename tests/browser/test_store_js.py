@@ -46,8 +46,9 @@ def modules(chromium):
     page.route("http://tower.test/**", serve)
     page.goto("http://tower.test/")
     page.evaluate(
-        "async () => { window.m = {...await import('/tree/store.js'), ...await import('/tree/order.js'),"
-        " ...await import('/tree/wire.js')}; }"
+        "async () => { const all = ['store', 'order', 'wire', 'groups', 'search', 'folds'];"
+        " const made = await Promise.all(all.map((name) => import(`/tree/${name}.js`)));"
+        " window.m = Object.assign({}, ...made); }"
     )
     yield page
     page.close()
@@ -260,23 +261,160 @@ def test_the_next_failure_is_found_through_folds_both_ways_and_round(modules):
         modules,
         failed,
         """o.set(0, false);
-        const walk = (way) => { let at = -1; return [1, 2, 3, 4].map(() => (at = o.nextFailure(at, way))); };
-        return {on: walk(1), back: walk(-1), numbers: [3, 6, 5].map((n) => o.failureNumber(n))};""",
+        const walk = (way, at = -1) => [1, 2, 3, 4].map(() => (at = o.next('failed', at, way).n));
+        const numbers = [-1, 3, 6].map((at) => o.next('failed', at, 1)).map((hit) => [hit.number, hit.all]);
+        return {on: walk(1), back: walk(-1), numbers};""",
     )
 
     assert found["said"]["on"] == [3, 6, 5, 3]
     assert found["said"]["back"] == [5, 6, 3, 5]
-    assert found["said"]["numbers"] == [1, 2, 3]
+    assert found["said"]["numbers"] == [[1, 3], [2, 3], [3, 3]]
 
 
 def test_a_failed_task_comes_before_the_failures_below_it(modules):
     failed = [dict(r, status=FAILED if r["n"] in (1, 6) else PENDING) for r in TREE]
 
     found = visible(
-        modules, failed, "return [o.nextFailure(6, -1), o.nextFailure(1, 1), o.failureNumber(6)];"
+        modules,
+        failed,
+        "const hit = o.next('failed', 1, 1); return [o.next('failed', 6, -1).n, hit.n, hit.number];",
     )
 
     assert found["said"] == [1, 6, 2]
+
+
+#: 0 (1 … 230 "fetch", with 231 "parse" and 232 below 5), in the order of their numbers.
+FAN = [
+    row(0),
+    *(row(n, 0, name="fetch" if n != 3 else "parse") for n in range(1, 231)),
+    row(231, 5, name="inner"),
+]
+GROUP = 2**30
+
+
+def test_many_siblings_of_one_name_are_one_row_at_the_place_of_the_first(modules):
+    found = visible(modules, FAN, "")
+
+    assert found["rows"] == [[0, 1, 1, 1], [GROUP, 2, 1, 2], [3, 2, 2, 2]]
+
+
+def test_an_open_group_shows_its_members_a_level_further_in(modules):
+    found = visible(modules, FAN, f"o.set({GROUP}, true)")
+
+    assert found["rows"][:5] == [
+        [0, 1, 1, 1], [GROUP, 2, 1, 2], [1, 3, 1, 229], [2, 3, 2, 229], [4, 3, 3, 229],
+    ]  # fmt: skip
+    assert found["rows"][-1] == [3, 2, 2, 2]
+
+
+def test_a_group_sums_up_its_members_and_what_is_below_them(modules):
+    changed = [
+        dict(r, status=FAILED if r["n"] in (7, 231) else SUCCESS if r["n"] == 8 else PENDING) for r in FAN
+    ]
+
+    found = visible(
+        modules,
+        changed,
+        """const four = (counts) => [...counts].slice(0, 4);
+        const sums = (g = o.groups.summed(0)) => [four(g.own), four(g.counts), m.statusOf(g)];
+        const before = sums();
+        s.apply([{n: 9, status: 3}], 2);
+        return [before, sums()];""",
+    )
+
+    before, after = found["said"]
+    assert before == [[227, 0, 1, 1], [227, 0, 1, 2], RUNNING]
+    assert after == [[226, 0, 1, 2], [226, 0, 1, 3], RUNNING]
+
+
+def test_a_group_that_forms_before_the_eyes_of_a_reader_stays_open(modules):
+    few = [r for r in FAN if r["n"] <= 190]
+    rest = str([r for r in FAN if r["n"] > 190]).replace("None", "null")
+
+    found = visible(modules, few, f"o.rebuild(); o.reshaped(s.apply({rest}, 2));")
+
+    shown = [n for n, *_ in found["rows"]]
+    assert shown[:3] == [0, GROUP, 1] and len(shown) == 232
+
+
+def test_a_task_in_a_folded_group_is_revealed_and_a_filter_knows_no_groups(modules):
+    found = visible(
+        modules,
+        [dict(r, status=FAILED if r["n"] in (9, 231) else PENDING) for r in FAN],
+        """const hit = o.next('failed', -1, 1);
+        o.reveal(231); o.rebuild();
+        const seen = [o.at(231) >= 0, o.at(9) >= 0, o.isOpen(2 ** 30)];
+        const first = o.firstFailure(2 ** 30);
+        o.set(2 ** 30, false); o.filter('status:failed', null);
+        return [hit, seen, first];""",
+    )
+
+    hit, seen, first = found["said"]
+    assert hit == {"n": 231, "number": 1, "all": 2} and seen == [True, True, True] and first == 231
+    assert [n for n, *_ in found["rows"]] == [0, 5, 231, 9]
+
+
+def test_folding_to_a_level_counts_groups_as_one(modules):
+    found = visible(
+        modules, FAN, "o.foldTo(3); o.rebuild(); const three = o.length; o.foldTo(2); return three;"
+    )
+
+    assert found["said"] == 232
+    assert len(found["rows"]) == 3
+
+
+def test_the_folds_of_a_link_are_those_that_were_copied(modules):
+    kept, short, none = modules.evaluate(
+        """([fan, tree]) => {
+          const page = (rows) => {
+            const s = new m.Store(), o = new m.Order(s);
+            s.load(rows, [], 1);
+            o.reset();
+            return o;
+          };
+          const shown = (o) => { o.dirty = true; o.rebuild(); return [...o.rows.subarray(0, o.length)]; };
+          const there = page(fan), here = page(fan);
+          there.set(2 ** 30, true); there.set(5, true); there.set(0, true);
+          const link = m.folds(there);
+          here.chosen = m.chosen(link, here.store.size); here.reset();
+          const small = page(tree); small.set(1, false);
+          const other = page(tree); other.chosen = m.chosen(m.folds(small), other.store.size); other.reset();
+          return [[shown(there).join() === shown(here).join(), shown(here).includes(231)],
+                  [shown(other), m.folds(small).length < 20], m.folds(page(fan))];
+        }""",
+        [FAN, TREE],
+    )
+
+    assert kept == [True, True]
+    assert short == [[0, 1, 2, 5, 7], True]
+    assert none == ""
+
+
+def test_what_is_typed_is_taken_apart_by_keys(modules):
+    asked = modules.evaluate(
+        """() => ['fetch page', 'status:fail error:"too many" x', 'id:T7', 'status:nonsense', 'label:']
+          .map((text) => m.parse(text))"""
+    )
+
+    assert [(q["plain"], q["id"], q["status"], q["asks"]) for q in asked] == [
+        ("fetch page", "", None, ""),
+        ("x", "", FAILED, 'error:"too many"'),
+        ("", "t7", None, ""),
+        ("status:nonsense", "", None, ""),
+        ("label:", "", None, ""),
+    ]
+
+
+def test_a_running_task_that_does_not_do_what_was_asked_is_found(modules):
+    at_work = [dict(r, status=RUNNING, start=1000, over=1 if r["n"] == 3 else r["over"]) for r in TREE]
+
+    found = visible(
+        modules,
+        at_work,
+        "s.setIntents([[1, 1, 1]]); return [-1, 1, 4].map((at) => o.next('stuck', at, 1).n);",
+    )
+
+    assert found["said"] == [1, 4, 6]
 
 
 def test_a_chain_of_a_thousand_is_walked_without_recursion(modules):

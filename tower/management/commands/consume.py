@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
-import signal
 import socket
 import threading
 import zlib
@@ -21,11 +20,9 @@ from controls.models import Beat
 from instances import pump
 from instances.sources.streams import queue
 from instances.writer import in_transaction
-from tower import interpreter
+from tower import interpreter, leaving, upgrade
 
 ROLE = "consumer"
-#: A signal finishes what is in hand. A database that hangs is not waited for: nothing is lost by going.
-LEAVE_SECONDS = 9.0
 
 
 class Command(BaseCommand):
@@ -44,9 +41,9 @@ class Command(BaseCommand):
             went_on = pump.resume()
             self.stdout.write("The consumers go on." if went_on else "They had not stopped.")
             return
+        upgrade.refuse_missing_columns()
         stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: leave(stop))
+        leaving.at_a_signal(stop)
         interpreter.settle()
         with a_name() as name:
             pump.Pump(queue(consuming=True, name=name), beat=beat, stop=stop).run()
@@ -69,15 +66,6 @@ def a_name() -> Iterator[str]:
         yield f"{socket.gethostname()}:{home:08x}:{number}"
         os.close(lock)
         return
-
-
-def leave(stop: threading.Event) -> None:
-    if stop.is_set():
-        os._exit(1)  # asked twice: at once
-    stop.set()
-    last = threading.Timer(LEAVE_SECONDS, os._exit, [1])
-    last.daemon = True
-    last.start()
 
 
 def beat() -> None:

@@ -66,10 +66,8 @@ class Start:
         self.supervisor.listen()
         try:
             redis_url = self._redis()
-            migrate()
+            password, token = self._prepared()
             static.collect()
-            password = admin_password()
-            token = self._demo() if self.demo else ""
         except BaseException:
             self.supervisor.stop()
             raise
@@ -99,6 +97,16 @@ class Start:
         words, url = valkey.prepare()
         self.supervisor.start(Child("valkey", words, os.environ, last=True))
         return url
+
+    def _prepared(self) -> tuple[str, str]:
+        """Tables, and what the first start puts in; what to tell of the password, and the demo's token."""
+        try:
+            with upgrade.alone():
+                if upgrade.migrate():
+                    say("The database was brought up to date.")
+                return admin_password(), self._demo() if self.demo else ""
+        except DatabaseError as error:
+            raise binding.Refused(f"The database cannot be used: {one_line(error)}.") from error
 
     def _demo(self) -> str:
         install_demo()
@@ -189,14 +197,6 @@ def look_at(
         raise binding.Refused(f"{name} {logs.masked(url)} cannot be used: {one_line(error)}.") from error
     except (redis.RedisError, OSError) as error:
         say(f"{name} {logs.masked(url)} does not answer ({one_line(error)}); starting without it, {lacking}.")
-
-
-def migrate() -> None:
-    try:
-        if upgrade.migrate():
-            say("The database was brought up to date.")
-    except DatabaseError as error:
-        raise binding.Refused(f"The database cannot be used: {one_line(error)}.") from error
 
 
 def one_line(error: Exception) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from tower import binding, checks, interpreter, static
+from tower import binding, checks, interpreter, static, upgrade
 
 log = logging.getLogger("tower.web")
 
@@ -23,6 +23,7 @@ class Command(BaseCommand):
         parser.add_argument("--fd", type=int, help="a socket that listens already, in place of --bind")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        upgrade.refuse_missing_columns()
         listening = self._socket(options)
         from tower.server import TowerServer  # installs Twisted's reactor
 

@@ -17,7 +17,6 @@ from instances.finding import SORTS, Condition, Sort, begins_with, find, has, la
 from instances.intents import command
 from instances.lifecycle import AttemptSummary, Origin
 from instances.reads import Head, Places, Row, at_one_moment
-from instances.rows import is_postgres
 from tower.api import TowerView, answer
 from tower.errors import NotFound, TowerError
 from tower.paging import PAGED, page
@@ -40,7 +39,7 @@ FILTERS = PAGED | {"status", "job_id", "label", "q", "created_after", "created_b
 class TracesView(StartRun):
     def get(self, request: Any) -> HttpResponse:
         query = Query(request, allowed=FILTERS)
-        return answer(page_of_runs(request, query, *filters(query)))
+        return answer(page_of_runs(request, query, filters(query)))
 
 
 def page_of_runs(

@@ -63,7 +63,7 @@ class Trace(models.Model):
         indexes = [
             models.Index(fields=["status", "-number"], name="trace_by_status"),
             models.Index(fields=["job_id", "-number"], name="trace_by_job"),
-            # What the list of runs asks for (bench/runs.py); a migration adds one by name for PostgreSQL's bytes.
+            # What the list of runs asks for (bench/runs.py); a migration adds one more, by name.
             models.Index(fields=["job_id", "status", "-number"], name="trace_by_job_status"),
             models.Index(fields=["started_by", "-number"], name="trace_by_starter"),
             # The status too, so that the runs of each hour are counted without their rows.
@@ -356,9 +356,7 @@ class SavedView(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["owner", "name"], name="one_view_of_a_name"),
-            models.UniqueConstraint(
-                fields=["owner"], name="one_first_view", condition=models.Q(first=True)
-            ),
+            models.UniqueConstraint(fields=["owner"], name="one_first_view", condition=models.Q(first=True)),
         ]
 
     def __str__(self) -> str:

@@ -8,15 +8,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_GET, require_safe
 
-from instances.api_reads import filters, page_of_runs
+from instances import glance, reads, run_views
+from instances.api_reads import LIST_SECONDS, filters, page_of_runs
+from instances.finding import SORTS, Condition, Sort, find, has, made
+from instances.models import SavedView
+from instances.reads import at_one_moment
 from instances.segments import MOST_COUNTED, SEGMENTS, counts
 from tower.access.pages import page
+from tower.api import answer
 from tower.definitions.models import TaskDefinition
 from tower.marks import WORDS, count, done
 from tower.paging import PAGED
@@ -33,68 +39,129 @@ SPANS: Mapping[str, tuple[int, Promise | str]] = {
     "30d": (30 * 24 * HOUR_MS, gettext_lazy("Last 30 days")),
 }
 #: The filters beside the segment, in the order of the page.
-FILTERS = ("q", "job_id", "status", "since", "label")
+FILTERS = ("q", "label", "job_id", "status", "started_by", "since")
+ASKED = frozenset({"segment", "sort", *FILTERS})
 #: What a run may need of somebody. A script of the page takes the marks from here too.
 NEEDS = ("cancel", "pause", "cancel_in", "pause_in", "failed")
+#: Of the labels of a run so many stand in its row.
+MOST_LABELS = 3
+#: New runs of a filtered list are counted so far.
+MOST_NEW = 100
 
 
 @page("viewer")
+@require_safe
 def runs(request: HttpRequest) -> HttpResponse:
-    query = Query(request, allowed=PAGED | {"segment", *FILTERS})
-    segment = query.choice("segment", SEGMENTS)
-    found = page_of_runs(request, query, *conditions(query, segment))
-    return render(request, "instances/runs.html", context(request, found, segment))
+    views = list(run_views.of(request))
+    if not request.GET and (first := next((view for view in views if view.first), None)):
+        return HttpResponseRedirect(f"/?{first.query}")
+    query = Query(request, allowed=PAGED | ASKED)
+    found = page_of_runs(request, query, conditions(query), order_of(query))
+    place = Place(request.GET, home="/?segment=" if any(view.first for view in views) else "/")
+    return render(request, "instances/runs.html", context(request, found, place, views))
 
 
-def conditions(query: Query, segment: str) -> tuple[list[str], list[Any]]:
-    where, params = filters(query)
-    if segment:
-        where.append(SEGMENTS[segment].where)
+@page("viewer")
+@require_GET
+def new(request: HttpRequest) -> HttpResponse:
+    """How many runs of a filtered list began behind the newest that a page of it shows."""
+    query = Query(request, allowed=ASKED | {"after"})
+    found = conditions(query)
+    after = query.text("after", 64)
+    with at_one_moment(LIST_SECONDS):
+        if number := reads.numbers_of([after]).get(after):
+            found.append(Condition("t.number > %s", (number,)))
+        return answer({"n": len(find(found, SORTS[""], None, MOST_NEW))})
+
+
+#: What has not ended has been going for longest where it began first.
+WHILE_OPEN = {"longest": "oldest", "shortest": ""}
+
+
+def order_of(query: Query) -> Sort:
+    sort = query.choice("sort", SORTS)
+    is_open = query.text("segment", 64) in {"running", "paused"} or query.text("status", 64) in OPEN
+    return SORTS[WHILE_OPEN.get(sort, sort) if is_open else sort]
+
+
+def conditions(query: Query) -> list[Condition]:
+    where = filters(query)
+    if who := query.text("started_by", 150):
+        where.append(has("started_by", who))
+    if segment := SEGMENTS[query.choice("segment", SEGMENTS)].condition:
+        where.append(segment)
     if since := query.choice("since", SPANS):
-        where.append("t.created_ms >= %s")
-        params.append(now() - SPANS[since][0])
-    return where, params
+        where.append(made(">=", now() - SPANS[since][0]))
+    return where
 
 
 def now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def context(request: HttpRequest, found: Mapping[str, Any], segment: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the reader is in the list. ``home``: the address of all runs, whatever view comes first."""
+
+    asked: QueryDict
+    home: str = "/"
+
+    def __getitem__(self, name: str) -> str:
+        return self.asked.get(name, "")
+
+    def but(self, **changes: str | Sequence[str] | None) -> str:
+        """The list from its start with some of it changed; None takes a filter away."""
+        query = self.asked.copy()
+        query.pop("cursor", None)
+        for name, value in changes.items():
+            query.pop(name, None)
+            if value:
+                query.setlist(name, [value] if isinstance(value, str) else list(value))
+        return f"/?{query.urlencode()}" if any(query.values()) else self.home
+
+    def labels(self) -> list[str]:
+        return [label for label in self.asked.getlist("label") if label]
+
+    def with_label(self, label: str) -> str:
+        return self.but(label=[*(one for one in self.labels() if one != label), label])
+
+
+def context(
+    request: HttpRequest, found: Mapping[str, Any], place: Place, views: Sequence[SavedView]
+) -> dict[str, Any]:
     known = counts()
-    chips = list(chips_of(request.GET))
+    chips = list(chips_of(place))
     now_ms = now()
+    segment, sort, here = place["segment"], place["sort"], run_views.canonical(place.asked)
     return {
-        "runs": [Run.of(summary, now_ms) for summary in found["results"]],
+        "runs": [Run.of(summary, now_ms, place) for summary in found["results"]],
         "newer": found["previous"],
         "older": found["next"],
         "nothing_at_all": not known[""],
-        "segments": segments(request.GET, known, segment),
+        "segments": segments(place, known, segment),
+        "views": [(view, view.query == here) for view in views],
+        "no_view_here": not any(view.query == here for view in views),
+        "here": here,
         "none_here": SEGMENTS[segment].none_here,
-        "asked": {"segment": segment, **{name: request.GET.get(name, "") for name in FILTERS}},
-        "picks": picks(request.GET),
+        "asked": {"segment": segment, "sort": sort, **{name: place[name] for name in FILTERS}},
+        "labels": [(label, place.but(label=others_than(label, place))) for label in place.labels()],
+        "picks": picks(place),
+        "columns": columns(place),
+        "sorted": SORTS[sort].title,
+        "day": glance.day(now_ms),
+        "durations": glance.durations([place["job_id"]]).get(place["job_id"]) if place["job_id"] else None,
         "chips": chips,
-        "without_filters": address(request.GET, dict.fromkeys(FILTERS)),
-        "on_first": "cursor" not in request.GET,
+        "without_filters": place.but(**dict.fromkeys(FILTERS)),
+        "on_first": "cursor" not in request.GET and not sort,
         "filtered": bool(chips or segment),
-        "first_page": address(request.GET, {}),
+        "first_page": place.but(),
+        "all_runs": place.home,
         "now_ms": now_ms,
         "statuses": STATUSES,
         "needs": NEEDS,
         "blank": BLANK,
         "curl": curl(request),
     }
-
-
-def address(asked: QueryDict, changes: Mapping[str, str | None]) -> str:
-    """The list from its start with some filters changed; None takes one away."""
-    query = asked.copy()
-    query.pop("cursor", None)
-    for name, value in changes.items():
-        query.pop(name, None)
-        if value:
-            query[name] = value
-    return f"/?{query.urlencode()}" if query else "/"
 
 
 # -- above the list
@@ -110,12 +177,12 @@ class Tab:
     alert: bool
 
 
-def segments(asked: QueryDict, known: Mapping[str, int], here: str) -> list[Tab]:
+def segments(place: Place, known: Mapping[str, int], here: str) -> list[Tab]:
     return [
         Tab(
             key,
             str(segment.title),
-            address(asked, {"segment": key}),
+            place.but(segment=key),
             badge(known[key]),
             key == here,
             key == "attention" and known[key] > 0,
@@ -128,18 +195,20 @@ def badge(known: int) -> str:
     return count(known) if known <= MOST_COUNTED else f"{count(MOST_COUNTED)}+"
 
 
-def picks(asked: QueryDict) -> list[dict[str, Any]]:
-    """The menus: name, title, options, what is chosen."""
+def picks(place: Place) -> list[dict[str, Any]]:
+    """The menus: name, title, options, what is chosen. The first option is none of them."""
     menus: list[tuple[str, str, list[tuple[str, str]]]] = [
-        ("job_id", _("Definition"), definitions(asked.get("job_id", ""))),
+        ("job_id", _("Definition"), definitions(place["job_id"])),
         ("status", _("Status"), [(status, str(WORDS[status])) for status in STATUSES]),
+        ("started_by", _("Started by"), with_chosen(glance.starters(), place["started_by"])),
         ("since", _("Any time"), [(key, str(title)) for key, (_ms, title) in SPANS.items()]),
+        ("sort", str(SORTS[""].title), [(key, str(sort.title)) for key, sort in SORTS.items() if key]),
     ]
     return [
         {
             "name": name,
             "title": title,
-            "chosen": asked.get(name, ""),
+            "chosen": place[name],
             "options": [{"value": value, "title": text} for value, text in options],
         }
         for name, title, options in menus
@@ -147,16 +216,51 @@ def picks(asked: QueryDict) -> list[dict[str, Any]]:
 
 
 def definitions(chosen: str) -> list[tuple[str, str]]:
-    """By id; a run's definition need not be known here, so the chosen one is always among them."""
-    ids = list(TaskDefinition.objects.order_by("id").values_list("id", flat=True)[:MOST_DEFINITIONS])
-    return [(id, id) for id in ids + ([chosen] if chosen and chosen not in ids else [])]
+    """By id; a run's definition need not be known here."""
+    ids = TaskDefinition.objects.order_by("id").values_list("id", flat=True)[:MOST_DEFINITIONS]
+    return with_chosen(list(ids), chosen)
 
 
-def chips_of(asked: QueryDict) -> Iterator[dict[str, str]]:
+def with_chosen(names: list[str], chosen: str) -> list[tuple[str, str]]:
+    """What is chosen is always among them, so that the menu can say so."""
+    return [(name, name) for name in names + ([chosen] if chosen and chosen not in names else [])]
+
+
+@dataclass(frozen=True, slots=True)
+class SortColumn:
+    """A head that sorts: by its first order, and by the other one where that is in force."""
+
+    title: str
+    url: str
+    #: ascending, descending or none, as ``aria-sort`` says it.
+    state: str
+
+
+def columns(place: Place) -> dict[str, SortColumn]:
+    return {
+        "started": _column(place, _("Started"), "", "oldest"),
+        "took": _column(place, _("Duration"), "longest", "shortest"),
+    }
+
+
+def _column(place: Place, title: str, down: str, up: str) -> SortColumn:
+    here = place["sort"]
+    state = {down: "descending", up: "ascending"}.get(here, "none")
+    return SortColumn(title, place.but(sort=up if here == down else down), state)
+
+
+def chips_of(place: Place) -> Iterator[dict[str, str]]:
     """Each filter in force as words, with the address of the list without it."""
     for name in FILTERS:
-        if value := asked.get(name):
-            yield {"text": chip_text(name, value), "without": address(asked, {name: None})}
+        if name == "label":
+            for label in place.labels():
+                yield {"text": label, "without": place.but(label=others_than(label, place))}
+        elif value := place[name]:
+            yield {"text": chip_text(name, value), "without": place.but(**{name: None})}
+
+
+def others_than(label: str, place: Place) -> list[str]:
+    return [other for other in place.labels() if other != label]
 
 
 def chip_text(name: str, value: str) -> str:
@@ -164,7 +268,8 @@ def chip_text(name: str, value: str) -> str:
         return str(WORDS[TaskInstanceStatus(value)])
     if name == "since":
         return str(SPANS[value][1])
-    return _("begins with %s") % value if name == "q" else value
+    words = {"q": _("begins with %s"), "started_by": _("started by %s")}
+    return words[name] % value if name in words else value
 
 
 # -- a row
@@ -195,12 +300,15 @@ class Run:
     ticks: bool
     started_by: str
     needs: Sequence[Need]
+    labels: Sequence[tuple[str, str]]
+    more_labels: int
 
     @classmethod
-    def of(cls, summary: Mapping[str, Any], now_ms: int) -> Run:
+    def of(cls, summary: Mapping[str, Any], now_ms: int, place: Place) -> Run:
         going = summary["status"] in OPEN
         started, finished = ms(summary["started_at"]), ms(summary["finished_at"])
         ended = now_ms if going else finished
+        labels = [f"{key}:{value}" for key, value in summary["labels"].items()]
         return cls(
             trace_id=summary["trace_id"],
             seq=summary["seq"],
@@ -217,11 +325,13 @@ class Run:
             ticks=going and started is not None,
             started_by=summary["started_by"] or "",
             needs=list(needs_of(summary)),
+            labels=[(label, place.with_label(label)) for label in labels[:MOST_LABELS]],
+            more_labels=max(0, len(labels) - MOST_LABELS),
         )
 
 
 #: What the template of new rows is drawn with.
-BLANK = Run("", 0, "", "", "PENDING", None, {}, 0, 0, None, None, None, False, "", ())
+BLANK = Run("", 0, "", "", "PENDING", None, {}, 0, 0, None, None, None, False, "", (), (), 0)
 
 
 def sub(summary: Mapping[str, Any]) -> str:

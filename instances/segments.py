@@ -25,7 +25,7 @@ class Segment:
 
 # Statuses are indexes in schemas.STATUSES: 0 and 1 are open, 3 is FAILED; of schemas.ACTIONS 1 is PAUSE.
 _GOING = "{t}status IN (0, 1)"
-#: Letter for letter the condition of the index ``trace_in_need``: a planner compares them as they are written.
+#: Letter for letter the condition of the index ``trace_in_need``: planners compare them as they stand.
 _IN_NEED = "({t}status = 3 OR ({t}failed > 0 AND {t}status IN (0, 1)))"
 _PAUSED = "SELECT i.trace FROM instances_intent i WHERE i.action = 1"
 

@@ -8,7 +8,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from instances import api_reads, reads, rows
+from instances import api_reads, finding, reads, rows
 from instances.models import Event, TaskInstance, TraceLabel
 from tests.trees import NOW_MS, a_tree
 from tower.access.tokens import make_token
@@ -138,10 +138,10 @@ def test_b60_a_long_q_is_refused(get):
 
 
 def test_the_end_of_a_prefix_is_the_next_text_of_no_such_beginning():
-    assert api_reads.beyond("ab") == "ac"
-    assert api_reads.beyond("a\ud7ff") == "a\ue000"
-    assert api_reads.beyond("a\U0010ffff") == "b"
-    assert api_reads.beyond("\U0010ffff") > "\U0010ffff\U0010ffff"[:1]
+    assert finding.beyond("ab") == "ac"
+    assert finding.beyond("a\ud7ff") == "a\ue000"
+    assert finding.beyond("a\U0010ffff") == "b"
+    assert finding.beyond("\U0010ffff") > "\U0010ffff\U0010ffff"[:1]
 
 
 def test_b60_a_list_query_ends_in_time(get, monkeypatch):

@@ -10,7 +10,9 @@ const rows = list.querySelector("[data-rows]");
 const bar = list.querySelector("[data-newrows]");
 const fresh = new Set(); // ids of runs that began after this page was drawn
 const wanted = new Set(); // those among them that the reader asked to see
-const MOST_COUNTED = 10_000, MOST_WATCHED = 500, MOST_IN_PLACE = 100;
+const MOST_COUNTED = 1_000, MOST_WATCHED = 500, MOST_IN_PLACE = 100, MOST_LABELS = 3;
+/** A filtered list asks the server which of the new runs belong, at most so often. */
+const ASK_MS = 2_000;
 
 const piece = (id, selector) => document.getElementById(id).content.querySelector(selector).cloneNode(true);
 const rowOf = (id) => rows?.querySelector(`[data-trace="${CSS.escape(id)}"]`);
@@ -55,6 +57,34 @@ function paintName(row, run) {
   link.href = `/traces/${encodeURIComponent(run.trace_id)}/`;
   write(link.firstElementChild, run.name);
   write(row.querySelector(".n small"), sub(run));
+  paintLabels(row.querySelector("[data-labels]"), Object.entries(run.labels));
+}
+
+function paintLabels(part, pairs) {
+  const key = JSON.stringify(pairs);
+  if (part.dataset.key === key) return;
+  part.dataset.key = key;
+  part.replaceChildren(...pairs.slice(0, MOST_LABELS).map(([name, value]) => {
+    const link = piece("run-label", "a");
+    link.href = withLabel(`${name}:${value}`);
+    link.firstElementChild.textContent = `${name}:${value}`;
+    return link;
+  }));
+  if (pairs.length <= MOST_LABELS) return;
+  const more = document.createElement("span");
+  more.className = "muted";
+  more.textContent = `+${pairs.length - MOST_LABELS}`;
+  part.append(more);
+}
+
+/** As instances.runs.Place.with_label */
+function withLabel(label) {
+  const query = new URLSearchParams(location.search);
+  const others = query.getAll("label").filter((one) => one && one !== label);
+  query.delete("cursor");
+  query.delete("label");
+  for (const one of [...others, label]) query.append("label", one);
+  return `/?${query}`;
 }
 
 function paintWord(row, run) {
@@ -112,10 +142,29 @@ function paintNeeds(cell, run) {
 function offer(ids) {
   for (const id of ids) if (!rowOf(id)) fresh.add(id);
   if (!fresh.size || list.dataset.first !== "true") return;
+  if (list.dataset.filtered === "true") askWhichBelong();
+  else say(fresh.size);
+}
+
+function say(n) {
   const label = bar.firstElementChild;
-  write(label, (fresh.size === 1 ? label.dataset.one : label.dataset.many).replace("{n}", count(fresh.size)));
+  const text = n > MOST_IN_PLACE ? `${count(MOST_IN_PLACE)}+` : count(n);
+  write(label, (n === 1 ? label.dataset.one : label.dataset.many).replace("{n}", text));
   if (bar.hidden) announce(label.textContent);
   bar.hidden = false;
+}
+
+let asking = 0;
+/** Of a filtered list only the server knows which runs belong. */
+function askWhichBelong() {
+  asking ||= setTimeout(async () => {
+    const query = new URLSearchParams(location.search);
+    query.set("after", shown()[0] ?? "");
+    const answer = await fetch(`${list.dataset.new}?${query}`).catch(() => null);
+    asking = 0;
+    const n = answer?.ok ? (await answer.json()).n : 0;
+    if (n) say(n);
+  }, ASK_MS);
 }
 
 /** In place where the list shows everything; of a filtered one only the server knows which of them belong. */
@@ -157,7 +206,6 @@ const takes = {
     // The page said that there is no run at all; now there is one, and the server draws the list.
     if ("none" in list.dataset && total(frame.counts ?? {})) return location.reload();
     if (frame.segments) paintCounts(frame.segments);
-    if (!rows) return;
     for (const run of frame.rows ?? []) {
       const row = rowOf(run.trace_id);
       if (row) paint(row, run);

@@ -27,5 +27,6 @@ page_patterns: list[URLPattern] = [
     path("dead-letters/<str:id>/", dead_letter_views.letter, name="dead-letter"),
     path("traces/<str:trace_id>/", views.trace, name="trace"),
     path("traces/<str:trace_id>/events/", log_page.log, name="trace-log"),
+    path("traces/<str:trace_id>/find/", views.find, name="trace-find"),
     path("traces/<str:trace_id>/tasks/<str:task_id>/", views.task, name="trace-task"),
 ]

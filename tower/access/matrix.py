@@ -60,6 +60,7 @@ MATRIX: Mapping[str, Mapping[str, Right]] = {
     "run-view": {"POST": PAGE},
     "trace": {"*": PAGE},
     "trace-log": {"GET": PAGE},
+    "trace-find": {"GET": PAGE},
     "trace-task": {"GET": PAGE},
     "definitions": {"GET": PAGE, "POST": EDIT},
     "definition": {"GET": PAGE, "POST": EDIT},

@@ -28,6 +28,8 @@ from typing import Any, Protocol
 import orjson
 from channels.layers import get_channel_layer
 
+from tower import metrics
+
 log = logging.getLogger(__name__)
 
 #: One node as it crosses the channel layer. ``version`` is ``DefinitionVersion.id``, ``name`` "" where the
@@ -178,13 +180,18 @@ class Publisher:
         if not what:
             return
         if len(self._outbox) >= OUTBOX:
-            self.dropped += 1
+            self._drop(1, "outbox full")
             return
         self._outbox.append(what)
         try:
             self._wake()
         except RuntimeError:  # the interpreter is ending
             self.dropped += 1
+
+    def _drop(self, count: int, why: object) -> None:
+        self.dropped += count
+        metrics.WS_DROPPED.labels("layer").inc(count)
+        warn_seldom("live messages dropped: %s", why)
 
     def _wake(self) -> None:
         if self._loop is None:
@@ -229,7 +236,7 @@ class Publisher:
     async def _send(self, waiting: tuple[list[TraceChange], set[int]]) -> None:
         changes, asked = waiting
         if time.monotonic() < self._away_until:
-            self.dropped += len(changes) + len(asked)
+            self._drop(len(changes) + len(asked), "channel layer away")
             return
         try:
             async with asyncio.timeout(PATIENCE_SECONDS * 2):
@@ -237,8 +244,7 @@ class Publisher:
         except Exception as error:
             # Whatever the layer raises: the commit stands, and the feeds will miss it and read.
             self._away_until = time.monotonic() + PATIENCE_SECONDS
-            self.dropped += len(changes) + len(asked)
-            warn_seldom("channel layer away: %s", error)
+            self._drop(len(changes) + len(asked), error)
 
     async def _send_now(self, changes: list[TraceChange], asked: set[int]) -> None:
         layer = get_channel_layer()

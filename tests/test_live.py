@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
 from channels.routing import URLRouter
@@ -20,6 +21,7 @@ from instances.live_reads import in_database
 from instances.routing import websocket_urlpatterns
 from tests.screens import until
 from tests.trees import a_tree
+from tower import metrics, redis
 from tower.access.models import Token
 from tower.access.tokens import make_token
 from tower.schemas import ControlAction
@@ -220,6 +222,53 @@ async def test_f7_a_frozen_redis_holds_nobody_up(token, valkey, monkeypatch):
 
         assert (await socket.hear("d"))["seq"] == 2
         valkey.thaw()
+
+
+async def follow(socket, seq):
+    """Frames up to that one, each acknowledged."""
+    frames = [socket.heard[-1]]
+    while frames[-1]["seq"] < seq:
+        frames.append(await socket.hear("d"))
+        await socket.say(op="ack", seq=frames[-1]["seq"])
+    return frames[1:]
+
+
+async def test_f9_what_the_full_outbox_dropped_is_a_gap_that_heals(token, valkey, monkeypatch, caplog):
+    monkeypatch.setattr(live, "OUTBOX", 5)
+    monkeypatch.setattr(live, "_said_at", {})
+    monkeypatch.setattr(hub, "PULSE_SECONDS", 0.1)
+    tree = await in_database(a_tree, "root(a)")
+    dropped = metrics.WS_DROPPED.labels("layer")
+    before = dropped._value.get()
+
+    async with watching(tree, bearer(token)) as socket:
+        following = asyncio.create_task(follow(socket, 201))
+        valkey.freeze()
+        for i in range(200):
+            await publish(await in_database(tree.change, "a", progress=i / 2))
+        valkey.thaw()
+        frames = await following
+
+    assert all(frame["from"] <= shown["seq"] for shown, frame in pairwise(frames))
+    assert dropped._value.get() - before >= 100
+    said = [line for line in caplog.records if "live messages dropped" in line.msg]
+    assert len(said) == 1
+
+
+async def test_f9_a_subscription_that_redis_cut_is_a_gap_that_heals(token, valkey, monkeypatch):
+    """As at a client's output limit: whatever is published until it is back is nobody's."""
+    monkeypatch.setattr(hub, "PULSE_SECONDS", 0.1)
+    tree = await in_database(a_tree, "root(a)")
+
+    async with watching(tree, bearer(token)) as socket:
+        following = asyncio.create_task(follow(socket, 61))
+        for i in range(60):
+            if i % 20 == 10:
+                redis.client().execute_command("CLIENT", "KILL", "TYPE", "PUBSUB")
+            await publish(await in_database(tree.change, "a", progress=float(i)))
+        frames = await following
+
+    assert all(frame["from"] <= shown["seq"] for shown, frame in pairwise(frames))
 
 
 def test_publishing_never_raises_and_never_waits(valkey, monkeypatch):

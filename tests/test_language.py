@@ -16,7 +16,7 @@ CATALOGUES = {path.parts[-3]: path for path in language.CATALOGUES}
 
 
 def entries(path: Path) -> dict[language.Text, polib.POEntry]:
-    return {language.Text(one.msgid, one.msgid_plural): one for one in polib.pofile(str(path))}
+    return {language.text_of(one): one for one in polib.pofile(str(path))}
 
 
 def said(entry: polib.POEntry) -> list[str]:
@@ -64,6 +64,7 @@ def test_the_compiled_catalogue_is_that_of_its_source(path):
 def test_texts_are_found_in_templates_and_in_python():
     template = """{% translate "One's" %}{% include "x.html" with label=_("In a tag") %}
         {% blocktranslate count n=n %}{{ n }} a{% plural %}{{ n }} b{% endblocktranslate %}"""
+    context = '{% translate "Long" context "of a list" %}'
     program = "ngettext('{n} of it', '{n}' ' of them', n)\n_('a'\n  'b')"
 
     assert list(language.in_template(template)) == [
@@ -71,6 +72,7 @@ def test_texts_are_found_in_templates_and_in_python():
         language.Text("In a tag"),
         language.Text("%(n)s a", "%(n)s b"),
     ]
+    assert list(language.in_template(context)) == [language.Text("Long", context="of a list")]
     assert set(language.in_python(program)) == {
         language.Text("{n} of it", "{n} of them"),
         language.Text("ab"),

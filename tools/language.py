@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,18 +24,24 @@ PROGRAM = ("tower", "instances", "controls")
 TEMPLATES = ROOT / "templates"
 CATALOGUES = sorted(ROOT.glob("locale/*/LC_MESSAGES/django.po"))
 
-#: Functions that take texts, and how many of them.
-CALLS: Mapping[str, int] = {
-    "_": 1,
-    "gettext": 1,
-    "gettext_lazy": 1,
-    "gettext_noop": 1,
-    "ngettext": 2,
-    "ngettext_lazy": 2,
+#: Functions that take texts, and what their first arguments are.
+CALLS: Mapping[str, Sequence[str]] = {
+    "_": ["one"],
+    "gettext": ["one"],
+    "worded": ["one"],
+    "worded_n": ["one", "many"],
+    "gettext_lazy": ["one"],
+    "gettext_noop": ["one"],
+    "ngettext": ["one", "many"],
+    "ngettext_lazy": ["one", "many"],
+    "pgettext": ["context", "one"],
+    "pgettext_lazy": ["context", "one"],
+    "npgettext": ["context", "one", "many"],
+    "npgettext_lazy": ["context", "one", "many"],
 }
-#: As they stand in a template that Django has turned into something like Python.
+#: A call as it stands in a template that Django has turned into something like Python.
 STRING = r"""(u?'(?:\\.|[^'\\])*'|u?"(?:\\.|[^"\\])*")"""
-IN_TEMPLATE = re.compile(rf"\b(?:(?:gettext|_)\({STRING}\)|ngettext\({STRING}, {STRING},)")
+IN_TEMPLATE = re.compile(rf"\b(_|n?p?gettext)\({STRING}(?:, {STRING})?(?:, {STRING})?")
 
 
 class NotWritten(Exception):
@@ -46,6 +52,7 @@ class NotWritten(Exception):
 class Text:
     one: str
     many: str = ""
+    context: str = ""
 
 
 def texts() -> dict[Text, list[str]]:
@@ -68,26 +75,33 @@ def _all() -> Iterator[tuple[Path, Text]]:
 
 def in_template(source: str) -> Iterator[Text]:
     for found in IN_TEMPLATE.finditer(templatize(source)):
-        yield Text(*(ast.literal_eval(part) for part in found.groups() if part))
+        name, *given = found.groups()
+        yield Text(**dict(zip(CALLS[name], (ast.literal_eval(part) for part in given if part), strict=True)))
 
 
 def in_python(source: str, name: str = "") -> Iterator[Text]:
     for call in ast.walk(ast.parse(source)):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in CALLS:
-            given = call.args[: CALLS[call.func.id]]
-            written = [part.value for part in given if isinstance(part, ast.Constant)]
-            if len(written) != CALLS[call.func.id]:
+            parts = CALLS[call.func.id]
+            written = [str(part.value) for part in call.args[: len(parts)] if isinstance(part, ast.Constant)]
+            if len(written) != len(parts):
                 raise NotWritten(f"{name}:{call.lineno}: {ast.unparse(call)}")
-            yield Text(*map(str, written))
+            yield Text(**dict(zip(parts, written, strict=True)))
+
+
+def text_of(entry: polib.POEntry) -> Text:
+    return Text(entry.msgid, entry.msgid_plural, entry.msgctxt or "")
 
 
 def refresh(old: polib.POFile, found: Mapping[Text, Iterable[str]]) -> polib.POFile:
     """The catalogue of these texts, with the translations that the old one has."""
     new = polib.POFile(wrapwidth=100)
     new.header, new.metadata = old.header, old.metadata
-    known = {Text(entry.msgid, entry.msgid_plural): entry for entry in old}
+    known = {text_of(entry): entry for entry in old}
     for text, files in found.items():
-        entry = known.get(text) or polib.POEntry(msgid=text.one, msgid_plural=text.many)
+        entry = known.get(text) or polib.POEntry(
+            msgid=text.one, msgid_plural=text.many, msgctxt=text.context or None
+        )
         if text.many and not entry.msgstr_plural:
             entry.msgstr_plural = {0: ""}
         entry.occurrences = [(file, "") for file in files]

@@ -10,6 +10,19 @@ from django.utils import translation
 from django.utils.cache import patch_vary_headers
 
 from tower.error_pages import API
+from tower.wording import Worded
+
+
+def translated(text: str) -> str:
+    """What a pure module said, in the language of the answer."""
+    if not isinstance(text, Worded):
+        return text
+    # Where they are made, tools/language.py finds the sentences.
+    if text.many:
+        pattern = translation.ngettext(text.one, text.many, text.number)
+    else:
+        pattern = translation.gettext(text.one)
+    return pattern % {name: translated(value) for name, value in text.values.items()}
 
 
 class Spoken:

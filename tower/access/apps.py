@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class AccessConfig(AppConfig):
     name = "tower.access"
     label = "access"
+    verbose_name = _("Access")
     default_auto_field = "django.db.models.BigAutoField"

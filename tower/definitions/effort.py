@@ -13,6 +13,8 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
+from tower.wording import worded
+
 Schema = Mapping[str, Any]
 
 #: Ways to one place in the parameters; and references in a row. A person writes a handful.
@@ -92,15 +94,16 @@ def _ways(plan: Plan, known: dict[Plan, int], depth: int) -> int:
     """How often a place is looked at that is looked at by this one; 0 stands for one under way."""
     found = known.get(plan)
     if found == 0:
-        raise TooMuch(plan.path, "leads to itself at one and the same place")
+        raise TooMuch(plan.path, worded("leads to itself at one and the same place"))
     if found is not None:
         return found
     if depth > LONGEST_WAY:
-        raise TooMuch(plan.path, f"leads through more than {LONGEST_WAY} others to one place")
+        said = worded("leads through more than %(most)s others to one place", most=LONGEST_WAY)
+        raise TooMuch(plan.path, said)
     known[plan] = 0
     found = 1 + plan.times * sum(_ways(other, known, depth + 1) for other in plan.same)
     if found > MOST_WAYS:
-        raise TooMuch(plan.path, f"has more than {MOST_WAYS} ways to one place")
+        raise TooMuch(plan.path, worded("has more than %(most)s ways to one place", most=MOST_WAYS))
     known[plan] = found
     return found
 
@@ -193,7 +196,7 @@ class _Reader:
     def _fill(self, schema: Schema, plan: Plan) -> None:
         at = plan.path
         if schema is not self.root and isinstance(schema.get(self.names_itself), str):
-            raise TooMuch(at, "a schema inside may not have an id of its own")
+            raise TooMuch(at, worded("a schema inside may not have an id of its own"))
         plan.same += self._ones(schema, _SAME_ONE, at)
         for key in _SAME_LIST:
             plan.same += [one for one in self._list(schema, key, at) if one]
@@ -234,7 +237,8 @@ class _Reader:
 
     def _led_to(self, reference: str, at: str) -> list[Plan]:
         if not reference.startswith("#"):
-            raise TooMuch(at, "a reference must begin with #, and so lead to a place in this schema")
+            said = worded("a reference must begin with #, and so lead to a place in this schema")
+            raise TooMuch(at, said)
         name = unquote(reference[1:])
         if name[:1] in {"", "/"}:
             return [self._of(one, name) for one in _pointed(name, self.root)]

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from tower.definitions import edit, validation
 from tower.definitions.jsontext import BadJSON, pretty, read_json
 from tower.definitions.models import TaskDefinition
+from tower.language import translated
 from tower.schemas import JoinPolicy
 
 
@@ -186,7 +187,7 @@ class DefinitionForm(JoinFields, forms.ModelForm):  # type: ignore[type-arg]  # 
         body = {name: value for name, value in cleaned.items() if name in validation.CHECKS}
         for fault in validation.read(body, edit.limits(), whole=False).faults:
             field = f"join_{fault.details.get('part', 'policy')}" if fault.field == "join" else fault.field
-            self.add_error(field, forms.ValidationError(fault.message, code=fault.code))
+            self.add_error(field, forms.ValidationError(translated(fault.message), code=fault.code))
         if self.instance.version:
             self._refuse_what_is_outdated(cleaned.get("seen_version"))
         return cleaned

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -19,6 +19,7 @@ from jsonschema_rs import ValidationError, ValidationErrorKind
 
 from tower.definitions import effort
 from tower.schemas import ID_PATTERN, RESERVED_IDS, ActorType, JoinPolicy
+from tower.wording import Worded, worded, worded_n
 
 MAX_TIMEOUT_SEC = 2_592_000  # 30 days; 0 is never
 MAX_RETRIES = 100
@@ -59,51 +60,53 @@ Check: TypeAlias = Callable[[Any, Limits], Any]
 
 # -- the fields
 
+_ID_RULE = worded("must be 1-64 of A-Z a-z 0-9 _ . : - and begin with a letter or digit")
+
 
 def _id(value: Any, limits: Limits) -> str:
     if not isinstance(value, str) or not re.fullmatch(ID_PATTERN.rstrip("$"), value):
-        raise Unfit("invalid_id", "must be 1-64 of A-Z a-z 0-9 _ . : - and begin with a letter or digit")
+        raise Unfit("invalid_id", _ID_RULE)
     if value in RESERVED_IDS:
-        raise Unfit("reserved_id", f"{value} is reserved")
+        raise Unfit("reserved_id", worded("%(id)s is reserved", id=value))
     return value
 
 
 def _name(value: Any, limits: Limits) -> str:
     if len(text := _string(value).strip()) > MAX_NAME:
-        raise Unfit("too_large", f"must have at most {MAX_NAME} characters", limit=MAX_NAME)
+        raise Unfit("too_large", _characters(MAX_NAME), limit=MAX_NAME)
     if not text:
-        raise Unfit("missing_field", "may not be empty")
+        raise Unfit("missing_field", worded("may not be empty"))
     return text
 
 
 def _text(value: Any, limits: Limits) -> str:
     if len(_string(value).encode()) > limits.text_bytes:
-        raise Unfit("too_large", f"must have at most {limits.text_bytes} bytes", limit=limits.text_bytes)
+        raise Unfit("too_large", _bytes(limits.text_bytes), limit=limits.text_bytes)
     return str(value)
 
 
 def _code_ref(value: Any, limits: Limits) -> str:
     if not _string(value).strip():
-        raise Unfit("missing_field", "may not be empty")
+        raise Unfit("missing_field", worded("may not be empty"))
     return _text(value, limits)
 
 
 def _string(value: Any) -> str:
     if not isinstance(value, str):
-        raise Unfit("invalid_type", "must be text")
+        raise Unfit("invalid_type", worded("must be text"))
     return value
 
 
 def _actor_type(value: Any, limits: Limits) -> str:
     if not isinstance(value, str) or value not in ActorType.__members__:
         allowed = [kind.value for kind in ActorType]
-        raise Unfit("unknown_enum", f"must be one of {', '.join(allowed)}", allowed=allowed)
+        raise Unfit("unknown_enum", _one_of(", ".join(allowed)), allowed=allowed)
     return value
 
 
 def _bool(value: Any, limits: Limits) -> bool:
     if not isinstance(value, bool):
-        raise Unfit("invalid_type", "must be true or false")
+        raise Unfit("invalid_type", worded("must be true or false"))
     return value
 
 
@@ -111,9 +114,9 @@ def _number_to(most: int) -> Check:
     def check(value: Any, limits: Limits) -> int:
         number = _whole(value)
         if number is None:
-            raise Unfit("invalid_type", "must be a whole number")
+            raise Unfit("invalid_type", worded("must be a whole number"))
         if not 0 <= number <= most:
-            raise Unfit("number_out_of_range", f"must be from 0 to {most}", limit=most)
+            raise Unfit("number_out_of_range", worded("must be from 0 to %(most)s", most=most), limit=most)
         return number
 
     return check
@@ -127,9 +130,9 @@ def _whole(value: Any) -> int | None:
 
 def _object(value: Any, limits: Limits) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Unfit("invalid_type", "must be an object")
+        raise Unfit("invalid_type", worded("must be an object"))
     if len(orjson.dumps(value)) > limits.params_bytes:
-        raise Unfit("too_large", f"must have at most {limits.params_bytes} bytes", limit=limits.params_bytes)
+        raise Unfit("too_large", _bytes(limits.params_bytes), limit=limits.params_bytes)
     return value
 
 
@@ -137,12 +140,12 @@ def _params_schema(value: Any, limits: Limits) -> dict[str, Any] | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise Unfit("invalid_schema", "must be an object", path="")
+        raise Unfit("invalid_schema", worded("must be an object"), path="")
     schema = _object(value, limits)
     if too_long := next(_long_patterns(schema, ""), None):
         raise Unfit(
             "invalid_schema",
-            f"{too_long}: a pattern may have {MAX_PATTERN} characters",
+            worded("%(path)s: a pattern may have %(most)s characters", path=too_long, most=MAX_PATTERN),
             path=too_long,
             limit=MAX_PATTERN,
         )
@@ -151,12 +154,11 @@ def _params_schema(value: Any, limits: Limits) -> dict[str, Any] | None:
     except ValidationError as error:
         path = _pointer(error.instance_path)
         said = _what_is_wrong_with(error)
-        raise Unfit("invalid_schema", f"{path}: {said}" if path else said, path=path) from error
+        raise Unfit("invalid_schema", _there(path, said), path=path) from error
     try:
         effort.judged(schema)
     except effort.TooMuch as much:
-        said = f"{much.path}: {much.why}" if much.path else much.why
-        raise Unfit("invalid_schema", said, path=much.path) from much
+        raise Unfit("invalid_schema", _there(much.path, much.why), path=much.path) from much
     return schema
 
 
@@ -219,7 +221,7 @@ def read(body: Mapping[str, Any], limits: Limits, *, whole: bool) -> Reading:
             except Unfit as unfit:
                 faults.append(Fault(unfit.code, unfit.message, name, unfit.details))
         elif whole and name in REQUIRED:
-            faults.append(Fault("missing_field", "is required", name))
+            faults.append(Fault("missing_field", worded("is required"), name))
     unknown = tuple(name for name in body if name not in CHECKS and name not in DERIVED)
     return Reading(values, tuple(faults), unknown)
 
@@ -232,33 +234,34 @@ COUNTING = frozenset({JoinPolicy.AT_LEAST, JoinPolicy.AT_MOST_FAILED})
 
 def _read_join(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Unfit("", "must be an object with a policy")
+        raise Unfit("", worded("must be an object with a policy"))
     policy = value.get("policy")
     if policy not in [known.value for known in JoinPolicy]:
         allowed = [known.value for known in JoinPolicy]
-        raise Unfit("", f"policy must be one of {', '.join(allowed)}", allowed=allowed)
+        said = worded("policy must be one of %(options)s", options=", ".join(allowed))
+        raise Unfit("", said, allowed=allowed)
     joined: dict[str, Any] = {"policy": policy, **_threshold(JoinPolicy(policy), value)}
     early = value.get("early", False)
     if not isinstance(early, bool):
-        raise Unfit("", "early must be true or false", part="early")
+        raise Unfit("", worded("early must be true or false"), part="early")
     return {**joined, "early": True} if early else joined
 
 
 def _threshold(policy: JoinPolicy, value: Mapping[str, Any]) -> dict[str, Any]:
     count, percent = value.get("count"), value.get("percent")
     if count is not None and percent is not None:
-        raise Unfit("", "count and percent exclude each other", part="percent")
+        raise Unfit("", worded("count and percent exclude each other"), part="percent")
     if count is None and percent is None:
         if policy in COUNTING:
-            raise Unfit("", f"{policy} needs a count or a percent", part="count")
+            raise Unfit("", worded("%(policy)s needs a count or a percent", policy=policy), part="count")
         return {}
     if percent is None:
         number = _whole(count)
         if number is None or number < 1:
-            raise Unfit("", "count must be a whole number of at least 1", part="count")
+            raise Unfit("", worded("count must be a whole number of at least 1"), part="count")
         return {"count": number}
     if isinstance(percent, bool) or not isinstance(percent, int | float) or not 0 < percent <= 100:
-        raise Unfit("", "percent must be above 0 and at most 100", part="percent")
+        raise Unfit("", worded("percent must be above 0 and at most 100"), part="percent")
     return {"percent": percent}
 
 
@@ -331,11 +334,13 @@ def _plan(schema: bytes) -> effort.Plan | None:
 
 def _what_is_wrong_with(error: ValidationError) -> str:
     if "meta-schema" in error.message:
-        return "$schema names no draft of JSON Schema"
+        return worded("$schema names no draft of JSON Schema")
     if isinstance(error.kind, ValidationErrorKind.Referencing):
-        return "each $ref must lead to a place in this schema; nothing is fetched"
+        return worded("each $ref must lead to a place in this schema; nothing is fetched")
     if isinstance(error.kind, ValidationErrorKind.Format):
-        return "not a pattern that can be matched fast (no look-around, back-references or large repetitions)"
+        return worded(
+            "not a pattern that can be matched fast (no look-around, back-references or large repetitions)"
+        )
     return error.message[:200]
 
 
@@ -354,26 +359,27 @@ def check_params(schema: Params | None, params: Params) -> list[dict[str, str]]:
     plan = _plan(text)
     work = effort.effort(plan, params) if plan else None
     if work is None or work.steps > effort.MOST_STEPS:
-        return [{"path": "", "message": "is too much to check against its schema"}]
+        return [{"path": "", "message": worded("is too much to check against its schema")}]
     validator = _validator(text)
     if validator.is_valid(params):
         return []
     if work.errors > effort.MOST_TOLD:
-        return [{"path": "", "message": "does not fit its schema, and is too large to say where"}]
-    errors = [said for error in validator.iter_errors(params) for said in _say(error)]
-    return sorted(errors, key=lambda said: said["path"])[:MAX_ERRORS]
+        said = worded("does not fit its schema, and is too large to say where")
+        return [{"path": "", "message": said}]
+    errors = [one for error in validator.iter_errors(params) for one in _say(error)]
+    return sorted(errors, key=lambda one: one["path"])[:MAX_ERRORS]
 
 
 def _say(error: ValidationError) -> Iterator[dict[str, str]]:
     kind = error.kind.as_dict()
     match error.kind.name:
         case "required":
-            yield _at(error, "is required", kind["property"])
+            yield _at(error, worded("is required"), kind["property"])
         case "additionalProperties" | "unevaluatedProperties":
             for name in kind["unexpected"]:
-                yield _at(error, "is not a known parameter", name)
+                yield _at(error, worded("is not a known parameter"), name)
         case "falseSchema" if error.schema_path[-1:] == ["additionalProperties"]:
-            yield _at(error, "has a key that is not allowed")
+            yield _at(error, worded("has a key that is not allowed"))
         case name:
             yield _at(error, _SAID[name](kind) if name in _SAID else error.message[:200])
 
@@ -382,47 +388,75 @@ def _at(error: ValidationError, message: str, *below: str) -> dict[str, str]:
     return {"path": ".".join(str(part) for part in [*error.instance_path, *below]), "message": message}
 
 
+def _there(path: str, said: str) -> str:
+    return worded("%(path)s: %(said)s", path=path, said=said) if path else said
+
+
+def _characters(most: int) -> Worded:
+    return worded_n("must have at most %(n)s character", "must have at most %(n)s characters", most)
+
+
+def _bytes(most: int) -> Worded:
+    return worded("must have at most %(most)s bytes", most=most)
+
+
+def _one_of(options: str) -> Worded:
+    return worded("must be one of %(options)s", options=options)
+
+
 _TYPES = {
-    "string": "text",
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "true or false",
-    "array": "a list",
-    "object": "an object",
-    "null": "null",
+    "string": worded("text"),
+    "integer": worded("a whole number"),
+    "number": worded("a number"),
+    "boolean": worded("true or false"),
+    "array": worded("a list"),
+    "object": worded("an object"),
+    "null": worded("null"),
 }
+
+
+def _typed(types: Iterable[str]) -> Worded:
+    said, *others = (_TYPES[name] for name in sorted(types, key="null".__eq__))  # null comes last
+    for other in others:
+        said = worded("%(one)s or %(other)s", one=said, other=other)
+    return worded("must be %(value)s", value=said)
+
 
 #: The validator's own sentences repeat the value, which may have 256 KiB.
 _SAID: Mapping[str, Callable[[dict[str, Any]], str]] = {
-    "type": lambda kind: (
-        "must be " + " or ".join(_TYPES[name] for name in sorted(kind["types"], key="null".__eq__))
+    "type": lambda kind: _typed(kind["types"]),
+    "enum": lambda kind: _one_of(_shown(kind["options"])[1:-1]),
+    "const": lambda kind: worded("must be %(value)s", value=_shown(kind["expected_value"])),
+    "minimum": lambda kind: worded("must be at least %(limit)s", **kind),
+    "maximum": lambda kind: worded("must be at most %(limit)s", **kind),
+    "exclusiveMinimum": lambda kind: worded("must be more than %(limit)s", **kind),
+    "exclusiveMaximum": lambda kind: worded("must be less than %(limit)s", **kind),
+    "multipleOf": lambda kind: worded("must be a multiple of %(multiple_of)s", **kind),
+    "minLength": lambda kind: worded_n(
+        "must have at least %(n)s character", "must have at least %(n)s characters", kind["limit"]
     ),
-    "enum": lambda kind: "must be one of " + _shown(kind["options"])[1:-1],
-    "const": lambda kind: "must be " + _shown(kind["expected_value"]),
-    "minimum": lambda kind: f"must be at least {kind['limit']}",
-    "maximum": lambda kind: f"must be at most {kind['limit']}",
-    "exclusiveMinimum": lambda kind: f"must be more than {kind['limit']}",
-    "exclusiveMaximum": lambda kind: f"must be less than {kind['limit']}",
-    "multipleOf": lambda kind: f"must be a multiple of {kind['multiple_of']}",
-    "minLength": lambda kind: f"must have at least {_counted(kind['limit'], 'character')}",
-    "maxLength": lambda kind: f"must have at most {_counted(kind['limit'], 'character')}",
-    "minItems": lambda kind: f"must have at least {_counted(kind['limit'], 'item')}",
-    "maxItems": lambda kind: f"must have at most {_counted(kind['limit'], 'item')}",
-    "minProperties": lambda kind: f"must have at least {_counted(kind['limit'], 'key')}",
-    "maxProperties": lambda kind: f"must have at most {_counted(kind['limit'], 'key')}",
-    "uniqueItems": lambda kind: "must not name an item twice",
-    "pattern": lambda kind: f"must match {kind['pattern']}",
-    "format": lambda kind: f"must be a valid {kind['format']}",
-    "falseSchema": lambda kind: "is not allowed",
-    "anyOf": lambda kind: "fits none of the forms that are allowed",
-    "oneOf": lambda kind: "must fit exactly one of the forms that are allowed",
-    "not": lambda kind: "has a form that is not allowed",
-    "contains": lambda kind: "lacks an item that must be there",
+    "maxLength": lambda kind: _characters(kind["limit"]),
+    "minItems": lambda kind: worded_n(
+        "must have at least %(n)s item", "must have at least %(n)s items", kind["limit"]
+    ),
+    "maxItems": lambda kind: worded_n(
+        "must have at most %(n)s item", "must have at most %(n)s items", kind["limit"]
+    ),
+    "minProperties": lambda kind: worded_n(
+        "must have at least %(n)s key", "must have at least %(n)s keys", kind["limit"]
+    ),
+    "maxProperties": lambda kind: worded_n(
+        "must have at most %(n)s key", "must have at most %(n)s keys", kind["limit"]
+    ),
+    "uniqueItems": lambda kind: worded("must not name an item twice"),
+    "pattern": lambda kind: worded("must match %(pattern)s", **kind),
+    "format": lambda kind: worded("must be a valid %(format)s", **kind),
+    "falseSchema": lambda kind: worded("is not allowed"),
+    "anyOf": lambda kind: worded("fits none of the forms that are allowed"),
+    "oneOf": lambda kind: worded("must fit exactly one of the forms that are allowed"),
+    "not": lambda kind: worded("has a form that is not allowed"),
+    "contains": lambda kind: worded("lacks an item that must be there"),
 }
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _shown(value: Any) -> str:

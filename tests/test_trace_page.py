@@ -300,12 +300,62 @@ def test_b71_markup_in_any_text_is_text(operator):
         ("//host/path", False),
         ("https:", False),
         ("http://[bad", False),
+        ("http://[::1]:8000/x", True),
+        ("https://google.com@evil.example/", False),
+        ("https://evil.example\\@google.com/", False),
+        ("https://xn--\u0430pple.com/", False),
         ("", False),
         (None, False),
     ],
 )
 def test_b72_an_output_is_a_link_only_where_it_is_http(ref, link):
     assert bool(link_of(ref)) is link
+
+
+@pytest.mark.parametrize(
+    ("cookie", "sizes"),
+    [
+        ("420x0", ("420", None)),
+        ("0x300", (None, "300")),
+        ("1000x9999", ("1000", "9999")),
+        ("", (None, None)),
+        ("420", (None, None)),
+        ('"><svg onload=1>x1', (None, None)),
+        ("99999x1", (None, None)),
+    ],
+)
+def test_the_pane_has_the_size_that_its_reader_gave_it(operator, cookie, sizes):
+    tree = a_tree("root")
+    operator.cookies["pane"] = cookie
+
+    (ruler,) = [a for _, a in Elements(page(operator, tree, node="root")).found if "data-ruler" in a]
+
+    assert (ruler.get("width"), ruler.get("height")) == sizes
+
+
+def test_large_parameters_are_drawn_only_where_they_are_asked_for(operator):
+    tree = a_tree("root")
+    tree.describe("root", input_params={"needle": "x" * 20_000})
+
+    short, whole = page(operator, tree, node="root"), page(operator, tree, node="root", whole="")
+
+    assert "x" * 20_000 not in short and "20,018 characters of JSON." in short
+    assert "x" * 20_000 in whole
+
+
+def test_an_error_names_the_others_with_its_code(operator):
+    tree = a_tree("root:RUNNING(" + " ".join(f"k{n}:FAILED" for n in range(8)) + " z:FAILED)")
+    for n in range(8):
+        tree.say(f"k{n}", error_code="HTTP_429")
+    tree.say("z", error_code="OTHER")
+    a_tree("far:FAILED").say("far", error_code="OTHER")
+
+    said = operator.get(f"/traces/{tree.id}/tasks/k0/").json()["alike"]
+    alone = operator.get(f"/traces/{tree.id}/tasks/z/").json()["alike"]
+
+    assert [piece["task_id"] for piece in said[0] if "task_id" in piece] == ["k1", "k2", "k3", "k4", "k5"]
+    assert "".join(piece["text"] for piece in said[0]).endswith(" and 2 more.")
+    assert alone == []
 
 
 def test_no_style_and_no_script_stand_in_the_page(operator):

@@ -315,7 +315,7 @@ export class JsonView {
     tree.addEventListener("keydown", (event) => this.#pressed(event));
     tree.addEventListener("copy", (event) => this.#copied(event));
     tree.addEventListener("focusin", (event) => this.#stand(/** @type {Element} */ (event.target).closest("[role=treeitem]")));
-    tree.addEventListener("pointerover", (event) => /** @type {Element} */ (event.target).closest("[role=treeitem]")?.append(this.copier));
+    tree.addEventListener("pointerover", (event) => this.#offerCopy(/** @type {Element} */ (event.target).closest("[role=treeitem]")));
     search.addEventListener("input", () => this.#find(search.value));
     search.addEventListener("keydown", (event) => {
       if (event.key === "Enter") this.#go(event.shiftKey ? -1 : 1);
@@ -337,13 +337,18 @@ export class JsonView {
     });
   }
 
+  /** One button for all lines goes along. Put again where it is, it would lose the click that is on its way. @param {Element | null} item */
+  #offerCopy(item) {
+    if (item && this.copier.parentElement !== item) item.append(this.copier);
+  }
+
   /** @param {Element | null} item */
   #stand(item) {
     if (!(item instanceof HTMLElement) || item.dataset.path === this.current) return;
     const before = this.#item();
     if (before) before.tabIndex = -1;
     item.tabIndex = 0;
-    item.append(this.copier);
+    this.#offerCopy(item);
     this.current = item.dataset.path ?? "";
   }
 

@@ -33,10 +33,14 @@ export class PaneSize {
     return Math.max(LEAST[this.side], Math.round(SHARE * (this.side === "width" ? innerWidth : innerHeight)));
   }
 
+  #size() {
+    return this.ruler.getBoundingClientRect()[this.side];
+  }
+
   /** Say what stands; for when the pane comes, or the window changes. */
   draw() {
     if (this.pane.hidden) return;
-    const now = Math.round(this.pane.getBoundingClientRect()[this.side]);
+    const now = Math.round(this.#size());
     this.grip.setAttribute("aria-orientation", this.side === "width" ? "vertical" : "horizontal");
     this.grip.setAttribute("aria-valuemin", String(LEAST[this.side]));
     this.grip.setAttribute("aria-valuemax", String(Math.max(now, this.most)));
@@ -59,7 +63,7 @@ export class PaneSize {
 
   /** The grip stands left of the pane, or above it: away from it makes it larger. @param {KeyboardEvent} event */
   #pressed(event) {
-    const by = event.shiftKey ? LEAP : STEP, now = this.pane.getBoundingClientRect()[this.side];
+    const by = event.shiftKey ? LEAP : STEP, now = this.#size();
     const [larger, smaller] = this.side === "width" ? ["ArrowLeft", "ArrowRight"] : ["ArrowUp", "ArrowDown"];
     const next = { [larger]: now + by, [smaller]: now - by, Home: LEAST[this.side], End: this.most }[event.key];
     if (next === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -71,7 +75,7 @@ export class PaneSize {
   #grasped(event) {
     if (event.button) return;
     const { grip, side } = this, from = side === "width" ? event.clientX : event.clientY;
-    const was = this.pane.getBoundingClientRect()[side];
+    const was = this.#size();
     grip.setPointerCapture(event.pointerId);
     const moved = (/** @type {PointerEvent} */ to) => this.#set(was + from - (side === "width" ? to.clientX : to.clientY));
     grip.addEventListener("pointermove", moved);

@@ -120,6 +120,7 @@ class Writer:
                 job = self._urgent.get_nowait()
             except queue.Empty:
                 break
+            job.future.set_running_or_notify_cancel()
             commit([job])
         group, size = ([carried], carried.size) if carried else ([], 0)
         left: Job | None = None
@@ -128,6 +129,9 @@ class Writer:
                 job = self._jobs.get_nowait()
             except queue.Empty:
                 break
+            # From here on it cannot be cancelled; before, who asked has gone, and nothing was promised.
+            if not job.future.set_running_or_notify_cancel():
+                continue
             if group and (job.door is not group[0].door or size + job.size > settings.TOWER_EVENT_BATCH):
                 left = job
                 break

@@ -1,0 +1,96 @@
+"""The write threads: what waits together commits together, and who has gone disturbs nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from instances import writer
+from instances.writer import Writer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Held:
+    """A writer whose one thread is busy until it is let go; what it is given then waits."""
+
+    def __init__(self) -> None:
+        self.writer, self.seen = Writer(), list[Any]()
+        self._door = self.door  # one object: parts of one door commit together
+        self._busy, self._free = threading.Event(), threading.Event()
+        self.first = self.writer.submit(self._hold, "first", size=1)
+        assert self._busy.wait(20)
+
+    def door(self, parts: Sequence[Any]) -> Sequence[Any]:
+        self.seen.append(list(parts))
+        return list(parts)
+
+    def submit(self, part: Any) -> Any:
+        return self.writer.submit(self._door, part, size=1)
+
+    def go(self) -> None:
+        self._free.set()
+
+    def _hold(self, parts: Sequence[Any]) -> Sequence[Any]:
+        self._busy.set()
+        assert self._free.wait(20)
+        return parts
+
+
+@pytest.fixture
+def held(monkeypatch):
+    monkeypatch.setattr(writer, "ON_A_SERVER", 1)
+    made = Held()
+    yield made
+    made.go()
+
+
+def test_what_waits_together_commits_together(held):
+    waiting = [held.submit(part) for part in "abc"]
+
+    held.go()
+
+    assert [future.result(20) for future in waiting] == ["a", "b", "c"]
+    assert held.seen == [["a", "b", "c"]]
+
+
+def test_who_went_away_while_waiting_is_left_out_and_the_others_are_answered(held):
+    gone, stays = held.submit("gone"), held.submit("stays")
+    gone.cancel()
+
+    held.go()
+
+    assert stays.result(20) == "stays"
+    assert held.seen == [["stays"]]
+
+
+def test_who_goes_away_while_it_is_stored_disturbs_nobody(held):
+    async def gives_up() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.wrap_future(held.first), 0.01)
+
+    asyncio.run(gives_up())
+    later = held.submit("later")
+    held.go()
+
+    assert held.first.result(20) == "first"
+    assert later.result(20) == "later"
+
+
+def test_a_part_that_fails_fails_alone(held):
+    def door(parts: Sequence[Any]) -> Sequence[Any]:
+        if "poison" in parts:
+            raise ValueError("on purpose")
+        return parts
+
+    good = held.writer.submit(door, "good", size=1)
+    bad = held.writer.submit(door, "poison", size=1)
+    held.go()
+
+    assert good.result(20) == "good"
+    with pytest.raises(Exception, match="could not store"):
+        bad.result(20)

@@ -12,6 +12,9 @@ from django.utils.cache import patch_vary_headers
 from tower.error_pages import API
 from tower.wording import Worded
 
+#: A page for people, under the API's address.
+DOCS = "/api/docs/"
+
 
 def translated(text: str) -> str:
     """What a pure module said, in the language of the answer."""
@@ -35,7 +38,7 @@ class Spoken:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.path.startswith(API):
+        if request.path.startswith(API) and request.path != DOCS:
             with translation.override(settings.LANGUAGE_CODE):
                 return self.get_response(request)
         spoken = translation.get_language_from_request(request)

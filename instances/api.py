@@ -11,6 +11,7 @@ from instances import ingest
 from instances.ingest import IngestReport, Registered, RegisterReport
 from instances.intake import MOST_WARNINGS, run_request
 from tower import reading
+from tower.access import limits
 from tower.api import TowerView, answer
 from tower.errors import Refusal, Warned
 from tower.schemas import STATUSES
@@ -21,18 +22,22 @@ MOST_PATH_BYTES = 16 << 20
 
 class ReportEvents(TowerView):
     def post(self, request: HttpRequest) -> HttpResponse:
-        return reported(reports_of(reading.read_body(request)).stored())
+        with limits.in_flight.one(self.principal(request).key):
+            return reported(reports_of(reading.read_body(request)).stored())
 
 
 class RegisterTasks(TowerView):
     def post(self, request: HttpRequest) -> HttpResponse:
-        return registered(registrations_of(reading.read_body(request)).stored())
+        with limits.in_flight.one(self.principal(request).key):
+            return registered(registrations_of(reading.read_body(request)).stored())
 
 
 class StartRun(TowerView):
     def post(self, request: HttpRequest) -> HttpResponse:
         asked = run_request(reading.one(reading.parse(reading.read_body(request))))
-        started = ingest.start_run(**asked, started_by=self.principal(request).name)
+        principal = self.principal(request)
+        with limits.in_flight.one(principal.key):
+            started = ingest.start_run(**asked, started_by=principal.name)
         told = {
             "trace_id": started.trace_id,
             "root_task_id": started.root_task_id,

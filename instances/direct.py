@@ -22,6 +22,7 @@ from tower import error_pages, logs, reading
 from tower.access import limits
 from tower.access.gate import Gate
 from tower.access.matrix import holds, right_of
+from tower.access.principal import Principal
 from tower.api import as_refusal, error_answer, known, lacking
 from tower.middleware import framed
 
@@ -60,20 +61,22 @@ class Direct:
         route, read, written = door
         logs.note(route=route)
         try:
-            await self._let_in(token, route)
+            principal = await self._let_in(token, route)
             if len(body) > settings.TOWER_MAX_BODY_BYTES:
                 raise reading.body_too_large()
-            request = await asyncio.to_thread(read, body) if len(body) > LARGE else read(body)
-            answer = written(await request.arrived())
+            with limits.in_flight.one(principal.key):
+                request = await asyncio.to_thread(read, body) if len(body) > LARGE else read(body)
+                answer = written(await request.arrived())
         except Exception as error:
             answer = _refused(error)
         await _send(send, framed(answer, scope["path"], logs.request_id()))
 
-    async def _let_in(self, token: str, route: str) -> None:
+    async def _let_in(self, token: str, route: str) -> Principal:
         principal, right = known(await self.gate.principal(token)), right_of(route, "POST")
         if not holds(principal, right):
             raise lacking(right)
         limits.take(principal.key, route, "POST")
+        return principal
 
 
 def _token(scope: dict[str, Any]) -> str | None:

@@ -297,6 +297,8 @@ TOWER_MAX_DELIVERIES = env_int("TOWER_MAX_DELIVERIES", 5, least=3)
 TOWER_TOMBSTONE_DAYS = env_int("TOWER_TOMBSTONE_DAYS", 90, least=1)
 # requests waiting in a process; more: 429
 TOWER_INGEST_INFLIGHT = env_int("TOWER_INGEST_INFLIGHT", 64, least=1)
+# of one token, so that who floods slows down itself
+TOWER_INGEST_PER_TOKEN = env_int("TOWER_INGEST_PER_TOKEN", max(1, TOWER_INGEST_INFLIGHT // 2), least=1)
 TOWER_RATE_READ = env_int("TOWER_RATE_READ", 1_000, least=1)  # a second and principal, twice that at once
 # the same for what changes something by hand
 TOWER_RATE_CONTROL = env_int("TOWER_RATE_CONTROL", 200, least=1)

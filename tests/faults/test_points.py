@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
@@ -10,6 +11,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -49,8 +52,8 @@ class Part(servers.Tower):
 def a_part(suite_database, valkey):
     made = []
 
-    def make(role, *, armed=""):
-        made.append(Part(DATABASE_URL=suite_database, REDIS_URL=valkey.url))
+    def make(role, *, armed="", **environment):
+        made.append(Part(DATABASE_URL=suite_database, REDIS_URL=valkey.url, **environment))
         return made[-1].begin(role, armed=armed)
 
     yield make
@@ -167,6 +170,62 @@ def test_f2_a_sweeper_that_dies_on_its_way_to_redis_leaves_it_to_the_next(a_part
     a_part("sweep")
 
     until(lambda: command() == "PAUSE", "it is delivered")
+
+
+# -- F10, F26: the database is slow, or one sender takes more than its part
+
+
+def test_f10_while_the_database_is_slow_senders_wait_and_reads_are_answered(a_part):
+    web = a_part("web", armed="before_commit=delay:300", TOWER_INGEST_INFLIGHT="6")
+    assert web.post("tasks/", TASK)[0] == 201
+    ids = [f"e{i:02}" for i in range(24)]
+
+    def said(id):
+        return id, web.post("events/", report(id, "PROGRESS"))
+
+    with ThreadPoolExecutor(24) as pool:
+        sent = [pool.submit(said, id) for id in ids]
+        until(lambda: any(one.done() for one in sent), "some are answered", every=0.01)
+        read = [web.get(path)[0] for path in ("traces/T/", "tasks/a/", "traces/T/events/")]
+        answers = dict(one.result() for one in sent)
+
+    taken = [id for id in ids if answers[id][0] == 200]
+    refused = [id for id in ids if answers[id][0] == 429]
+    assert read == [200, 200, 200]
+    assert taken and refused and len(taken) + len(refused) == 24
+    assert {answers[id][1]["error"]["code"] for id in refused} == {"backpressure"}
+    assert stored() == taken
+    assert web.post("events/", [report(id, "PROGRESS") for id in ids])[1]["accepted"] == len(refused)
+    assert stored() == ids
+
+
+def test_f26_who_floods_slows_down_itself_alone(a_part):
+    web = a_part("web", armed="before_commit=delay:100", TOWER_INGEST_INFLIGHT="8")
+    loud, quiet = (f"Bearer {make_token(name, ['ingest'], 1)}" for name in ("loud", "quiet"))
+    assert web.post("tasks/", [TASK, TASK | {"id": "b", "trace_id": "quiet"}])[0] == 201
+    answers, stop = Counter[int](), threading.Event()
+
+    def flood(who):
+        for i in itertools.count():
+            if stop.is_set():
+                return
+            said = report(f"loud-{who}-{i}", "PROGRESS")
+            answers[web.call("POST", "events/", said, Authorization=loud)[0]] += 1
+            stop.wait(0.02)
+
+    floods = [threading.Thread(target=flood, args=[who]) for who in range(16)]
+    for one in floods:
+        one.start()
+    until(lambda: answers[429] > 50, "who floods is told to wait")
+    reports = [report(f"quiet-{i}", trace_id="quiet", task_id="b") for i in range(20)]
+    said = [web.call("POST", "events/", one, Authorization=quiet)[0] for one in reports]
+    stop.set()
+    for one in floods:
+        one.join()
+
+    assert set(said) == {200}
+    assert answers.keys() == {200, 429}
+    assert len(stored()) == 20 + answers[200]
 
 
 # -- F11, F12: the database cannot be written

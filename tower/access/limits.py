@@ -1,17 +1,18 @@
-"""How often one principal may ask: a token bucket in each process. Guards the others, not a secret."""
+"""How often one principal may ask, and how much of its may wait. Guards the others, not a secret."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
 
 from django.conf import settings
 
-from tower.errors import TowerError
+from tower.errors import Backpressure, TowerError
 
 #: What ``take`` counts; reports have their own limit, the requests in flight (``Backpressure``).
 _FREE = frozenset({"api:events", "api:tasks", "api:traces"})
@@ -25,7 +26,7 @@ class RateLimited(TowerError):
 
 @dataclass(slots=True)
 class Buckets:
-    """One bucket a key: ``rate`` a second, twice that at once."""
+    """A token bucket a key, in each process: ``rate`` a second, twice that at once."""
 
     rate: int
     clock: Callable[[], float] = time.monotonic
@@ -46,8 +47,32 @@ class Buckets:
         return wait
 
 
+@dataclass(slots=True)
+class InFlight:
+    """What waits to be written; one principal may not take all the places of a process."""
+
+    _waiting: Counter[str] = field(default_factory=Counter)
+    _lock: Lock = field(default_factory=Lock)
+
+    @contextmanager
+    def one(self, key: str) -> Iterator[None]:
+        """A place for one request; raises ``Backpressure`` where this principal has all of its own."""
+        with self._lock:
+            if self._waiting[key] >= settings.TOWER_INGEST_PER_TOKEN:
+                raise Backpressure("Too many requests of this sender wait for the database; try again.")
+            self._waiting[key] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting[key] -= 1
+                if not self._waiting[key]:
+                    del self._waiting[key]
+
+
 reads = Buckets(settings.TOWER_RATE_READ)
 controls = Buckets(settings.TOWER_RATE_CONTROL)
+in_flight = InFlight()
 
 
 def take(key: str, url_name: str, method: str) -> None:

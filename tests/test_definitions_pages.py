@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
+import time
 from typing import Any
 
 import pytest
@@ -10,7 +13,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from ulid import ULID
 
-from instances.models import TaskBody, TaskInstance, Trace, TraceLabel
+from instances.glance import Durations
+from instances.models import TaskBody, TaskInstance, TaskSaid, Trace, TraceLabel
 from tests.people import signed_in_as
 from tower.definitions import edit, history, parameters, versions, words
 from tower.definitions.models import TaskDefinition
@@ -196,6 +200,51 @@ def test_versions_say_who_changed_what():
 
 
 @pytest.mark.django_db
+def test_any_two_versions_are_compared_line_by_line():
+    schema = {"properties": {f"p{n}": {"type": "string"} for n in range(9)}}
+    defined(params_schema=schema)
+    edit.change("crawl", {"timeout_sec": 60}, by="bob")
+    schema["properties"]["p8"] = {"type": "integer"}
+    edit.change("crawl", {"params_schema": schema, "timeout_sec": 300}, by="bob")
+
+    pair = versions.pair(TaskDefinition.objects.get(), 1, 3)
+
+    assert pair is not None and [change.label for change in pair.changes] == ["parameter schema"]
+    lines = pair.changes[0].lines
+    assert [(line.kind, line.text.strip()) for line in lines if line.kind in {"gone", "come"}] == [
+        ("gone", '"type": "string"'),
+        ("come", '"type": "integer"'),
+    ]
+    before = len(pair.changes[0].before.splitlines())
+    assert sum(line.count or line.kind in {"same", "gone"} for line in lines) == before
+    text = page_of(person("viewer"), "/definitions/crawl/versions/?from=1&to=3")
+    assert "From version 1 to version 3" in text and text.count('<tr class="gone">') == 1
+    assert "From version 2 to version 3" in page_of(person("operator"), "/definitions/crawl/versions/")
+
+
+@pytest.mark.django_db
+def test_the_older_version_may_be_the_second(monkeypatch):
+    monkeypatch.setattr(versions, "MOST_LINES", 0)
+    defined(name="old")
+    edit.change("crawl", {"name": "new"}, by="bob")
+
+    pair = versions.pair(TaskDefinition.objects.get(), 2, 1)
+
+    assert pair is not None
+    assert [(line.kind, line.text) for line in pair.changes[0].lines] == [("gone", "new"), ("come", "old")]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("query", "status"), [("from=1&to=9", 404), ("from=0&to=1", 400), ("from=x", 400), ("other=1", 400)]
+)
+def test_versions_that_are_not_there_are_told_so(query, status):
+    defined()
+
+    assert person("viewer").get(f"/definitions/crawl/versions/?{query}").status_code == status
+
+
+@pytest.mark.django_db
 def test_an_unknown_definition_is_a_page_of_its_own():
     assert person("viewer").get("/definitions/nobody/").status_code == 404
 
@@ -235,8 +284,57 @@ def test_fourteen_days_count_what_ended():
     assert found is not None
     assert [(d.runs, d.failed) for d in found.days[-2:]] == [(2, 1), (2, 0)]
     assert sum(d.runs for d in found.days) == 4
-    assert (found.ended, found.succeeded, found.mean_ms) == (3, 2, 61_000)
-    assert found.last_failure is not None and found.last_failure.status == "FAILED"
+    assert (found.runs, found.ended, found.succeeded, found.cut) == (4, 3, 2, False)
+    assert found.durations == Durations(61_000, 61_000, 3)
+
+
+@pytest.mark.django_db
+def test_of_very_many_runs_the_newest_are_judged_and_the_card_says_so(monkeypatch):
+    monkeypatch.setattr(history, "MOST_JUDGED", 3)
+    defined()
+    now = time.time_ns() // 1_000_000
+    for status in ("FAILED", "SUCCESS", "SUCCESS", "SUCCESS"):
+        a_run(status, at_ms=now)
+
+    found = history.fortnight(TaskDefinition.objects.get())
+
+    assert found is not None and (found.runs, found.share, found.cut) == (3, 100.0, True)
+    assert "The newest 3 runs" in page_of(person("viewer"))
+
+
+@pytest.mark.django_db
+def test_the_last_failures_say_what_their_roots_said():
+    defined()
+    for n in range(history.FAILURES + 1):
+        run = a_run("FAILED", id=f"run-{n}")
+        Trace.objects.filter(pk=run.pk).update(root_n=0)
+        TaskSaid.objects.create(task=run.pk << 32, error_code="HTTP_503", error_msg=f"no {n} <b>")
+    a_run("SUCCESS")
+    a_run("FAILED", job="other")
+
+    found = history.failures(TaskDefinition.objects.get())
+    text = page_of(person("viewer"))
+
+    assert [run.id for run in found] == ["run-5", "run-4", "run-3", "run-2", "run-1"]
+    assert "HTTP_503: no 5 &lt;b&gt;" in text
+    assert 'href="/?job_id=crawl&amp;status=FAILED"' in text
+
+
+@pytest.mark.django_db
+def test_the_list_counts_runs_so_far_and_says_how_long_they_take(monkeypatch):
+    monkeypatch.setattr(history, "MOST_COUNTED", 2)
+    defined()
+    edit.create({**BODY, "id": "idle"}, by="anna")
+    for _n in range(4):
+        a_run()
+    newest = a_run("FAILED")
+
+    found = history.runs_of(TaskDefinition.objects.all())
+
+    assert set(found) == {"crawl"}
+    assert (found["crawl"].count, found["crawl"].durations) == (3, Durations(61_000, 61_000, 4))
+    assert found["crawl"].last is not None and found["crawl"].last.id == newest.id
+    assert re.search(r'class="many num" role="cell">2\+<', page_of(person("viewer"), "/definitions/"))
 
 
 @pytest.mark.django_db
@@ -482,6 +580,135 @@ def test_b49_an_error_stands_beside_its_field_and_what_was_typed_stays(said, nam
     assert error in the(r"data-problems.*?</div>", text)
     assert 'value="NVIDIA"' in field(text, "target")
     assert not Trace.objects.exists()
+
+
+NESTED = {
+    "type": "object",
+    "required": ["retry"],
+    "properties": {
+        "retry": {
+            "type": "object",
+            "title": "Retry policy",
+            "required": ["attempts"],
+            "properties": {
+                "attempts": {"type": "integer", "maximum": 9, "default": 3},
+                "backoff": {
+                    "type": "object",
+                    "properties": {"first_s": {"type": "number"}, "kind": {"enum": ["linear", "double"]}},
+                },
+            },
+        },
+        "notify": {
+            "type": "object",
+            "properties": {"email": {"type": "string"}, "always": {"type": "boolean"}},
+        },
+    },
+}
+
+
+@pytest.mark.django_db
+def test_an_object_of_known_members_is_a_group_of_fields():
+    defined(params_schema=NESTED)
+
+    text = page_of(person("operator"))
+
+    group = the(r'<fieldset class="group" id="p0">.*?<legend>(.*?)</legend>', text)
+    assert "Retry policy" in group and "required" in group
+    assert 'value="3"' in field(text, "retry/attempts")
+    assert "<select" in field(text, "retry/backoff/kind")
+    assert 'id="p0-1-0"' in field(text, "retry/backoff/first_s")
+    assert text.count("<fieldset") == 3
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("said", "params"),
+    [
+        ({"p:retry/attempts": "5"}, {"retry": {"attempts": 5}}),
+        (
+            {"p:retry/attempts": "5", "p:retry/backoff/kind": '"double"', "p:notify/always": "true"},
+            {"retry": {"attempts": 5, "backoff": {"kind": "double"}}, "notify": {"always": True}},
+        ),
+    ],
+)
+def test_a_group_is_an_object_of_what_was_filled_in_or_is_left_out(said, params):
+    defined(params_schema=NESTED)
+
+    trace = started(person("operator").post("/definitions/crawl/start/", {"as": "form", **said}))
+
+    assert params_of(trace) == params
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("said", "name", "error"),
+    [
+        ({"p:retry/attempts": "20"}, "retry/attempts", "must be at most 9"),
+        ({"p:retry/attempts": ""}, "retry/attempts", "is required"),
+        ({"p:retry/attempts": "1", "p:retry/backoff/first_s": "soon"}, "retry/backoff/first_s", "a number"),
+    ],
+)
+def test_b49_an_error_in_a_group_stands_beside_the_innermost_field(said, name, error):
+    defined(params_schema=NESTED)
+
+    text = person("operator").post("/definitions/crawl/start/", {"as": "form", **said}).content.decode()
+
+    assert 'aria-invalid="true"' in field(text, name)
+    assert error in the(rf'name="p:{name}".*?</div></div>', text)
+    assert "Retry policy › " in the(r"data-problems.*?</div>", text)
+    assert not Trace.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_group_survives_the_switch_to_json_and_back():
+    defined(params_schema=NESTED)
+    client = person("operator")
+    sent = {"as": "form", "p:retry/attempts": "7", "p:notify/email": "a@b"}
+
+    text = client.post("/definitions/crawl/start/", {**sent, "mode": "json"}).content.decode()
+    written = html.unescape(the(r'<textarea[^>]*name="params"[^>]*>(.*?)</textarea>', text))
+    back = client.post("/definitions/crawl/start/", {"as": "json", "params": written, "mode": "form"})
+
+    assert json.loads(written) == {"retry": {"attempts": 7}, "notify": {"email": "a@b"}}
+    assert 'value="7"' in field(back.content.decode(), "retry/attempts")
+    assert 'value="a@b"' in field(back.content.decode(), "notify/email")
+
+
+def test_an_object_with_a_member_that_has_no_field_stays_a_text():
+    (retry, _) = parameters.fields(NESTED, {"retry": {"attempts": 1, "more": 2}})
+
+    assert retry.kind == "json" and '"more": 2' in retry.text
+
+
+def test_names_with_slashes_are_told_from_groups():
+    schema = {
+        "properties": {
+            "a": {"type": "object", "properties": {"b": {"type": "string"}, "b/c": {"type": "string"}}},
+            "a/b": {"type": "string"},
+        }
+    }
+    (group, slash) = parameters.fields(schema, {})
+
+    keys = [slash.key, *(inner.key for inner in group.fields)]
+
+    assert len(set(keys)) == 3
+
+
+def test_a_schema_that_leads_to_itself_ends_in_a_text():
+    schema = {
+        "$defs": {
+            "node": {
+                "type": "object",
+                "properties": {f"child{n}": {"$ref": "#/$defs/node"} for n in range(40)},
+            }
+        },
+        "properties": {"root": {"$ref": "#/$defs/node"}},
+    }
+
+    def count(fields):
+        return sum(1 + count(field.fields) for field in fields)
+
+    assert count(parameters.fields(schema, {})) <= 1 + parameters.MOST_INNER
 
 
 @pytest.mark.django_db

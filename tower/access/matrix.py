@@ -64,6 +64,7 @@ MATRIX: Mapping[str, Mapping[str, Right]] = {
     "trace-task": {"GET": PAGE},
     "definitions": {"GET": PAGE, "POST": EDIT},
     "definition": {"GET": PAGE, "POST": EDIT},
+    "definition-versions": {"GET": PAGE},
     "definition-start": {"*": OPERATE},
     "controls:audit": {"*": PAGE},
     "controls:issue": {"*": OPERATE},

@@ -6,22 +6,23 @@ A page may look up at the runs; ``models``, ``rules``, ``edit`` and ``validation
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from django.db.models import Avg, Count, F, IntegerField, Max
-from django.db.models.functions import Cast
-
-from instances.models import Trace
+from instances import glance
+from instances.glance import Column, Durations
+from instances.models import TaskSaid, Trace
+from instances.rows import run
 from tower.definitions.models import TaskDefinition
 from tower.schemas import OPEN, STATUSES, TaskInstanceStatus
 
 DAY_MS = 86_400_000
 DAYS = 14
-#: The height of the strip of days, in its own units.
-STRIP = 40
-RECENT = 10
+RECENT, FAILURES = 10, 5
+#: Runs of one definition are counted so far in the list, and looked at so far for its statistics.
+MOST_COUNTED, MOST_JUDGED = 1_000, 10_000
+#: Durations in the list of definitions are those of so many runs of each.
+MOST_DURATIONS = 100
 
 FAILED = STATUSES.index(TaskInstanceStatus.FAILED)
 SUCCESS = STATUSES.index(TaskInstanceStatus.SUCCESS)
@@ -36,6 +37,7 @@ class Run:
     status: TaskInstanceStatus
     created_ms: int
     took_ms: int | None
+    error: str = ""
 
 
 def _run(trace: Trace) -> Run:
@@ -46,55 +48,55 @@ def _run(trace: Trace) -> Run:
 
 @dataclass(frozen=True, slots=True)
 class Runs:
+    #: At most ``MOST_COUNTED + 1``, which stands for more.
     count: int = 0
     last: Run | None = None
+    durations: Durations | None = None
 
 
 def runs_of(definitions: Sequence[TaskDefinition]) -> dict[str, Runs]:
-    """How many runs each has, and the last one: two queries for a page of definitions."""
-    ids = [definition.pk for definition in definitions]
-    counted = {
-        row["job_id"]: row
-        for row in Trace.objects.filter(job_id__in=ids)
-        .values("job_id")
-        .annotate(n=Count("pk"), last=Max("pk"))
-    }
-    last = Trace.objects.in_bulk([row["last"] for row in counted.values()])
-    return {id: Runs(row["n"], _run(last[row["last"]])) for id, row in counted.items() if row["last"] in last}
+    """How many runs each has, the last one and how long they take: three statements for a page."""
+    ids = [str(definition.pk) for definition in definitions]
+    if not ids:
+        return {}
+    one = (
+        "SELECT CAST(%s AS varchar(64)), COUNT(*), MAX(number) FROM (SELECT number FROM instances_trace"
+        f" WHERE job_id = %s ORDER BY number DESC LIMIT {MOST_COUNTED + 1}) AS newest"
+    )
+    counted = run(" UNION ALL ".join([one] * len(ids)), [id for each in ids for id in (each, each)])
+    last = Trace.objects.in_bulk([number for _id, _n, number in counted if number is not None])
+    durations = glance.durations(ids, MOST_DURATIONS)
+    return {id: Runs(n, _run(last[number]), durations.get(id)) for id, n, number in counted if number in last}
 
 
 def recent(definition: TaskDefinition) -> list[Run]:
     return [_run(trace) for trace in Trace.objects.filter(job_id=definition.pk).order_by("-number")[:RECENT]]
 
 
+def failures(definition: TaskDefinition) -> list[Run]:
+    """The last runs that failed, with what their roots said."""
+    failed = Trace.objects.filter(job_id=definition.pk, status=FAILED).order_by("-number")[:FAILURES]
+    keys = {trace.number: trace.number << 32 | (trace.root_n or 0) for trace in failed}
+    said = TaskSaid.objects.in_bulk(list(keys.values()))
+    return [replace(_run(trace), error=_error(said.get(keys[trace.number]))) for trace in failed]
+
+
+def _error(said: TaskSaid | None) -> str:
+    return ": ".join(filter(None, (said.error_code, said.error_msg))) if said else ""
+
+
 # -- fourteen days
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    kind: str
-    y: float
-    height: float
-
-
-@dataclass(frozen=True, slots=True)
-class Day:
-    """One bar, from below: succeeded, everything else, failed. Places are attributes of an SVG."""
-
-    x: int
-    runs: int
-    succeeded: int
-    failed: int
-    bars: tuple[Bar, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Fortnight:
-    days: tuple[Day, ...]
+    days: tuple[Column, ...]
+    runs: int
     ended: int
     succeeded: int
-    mean_ms: int | None
-    last_failure: Run | None
+    #: More began than are looked at, so it is the newest of them.
+    cut: bool
+    durations: Durations | None
 
     @property
     def share(self) -> float | None:
@@ -105,40 +107,25 @@ def fortnight(definition: TaskDefinition, now_ms: int | None = None) -> Fortnigh
     """What runs of the last days came to; None where there was no run."""
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     first = now_ms // DAY_MS - DAYS + 1
-    runs = Trace.objects.filter(job_id=definition.pk, created_ms__gte=first * DAY_MS)
-    day = Cast(F("created_ms") / DAY_MS, IntegerField())
-    counted = list(runs.annotate(day=day).values("day", "status").annotate(n=Count("pk")).order_by())
+    counted = run(
+        f"SELECT created_ms / {DAY_MS}, status, COUNT(*) FROM (SELECT created_ms, status FROM instances_trace"
+        f" WHERE job_id = %s ORDER BY number DESC LIMIT {MOST_JUDGED}) AS newest"
+        " WHERE created_ms >= %s GROUP BY 1, 2",
+        [definition.pk, first * DAY_MS],
+    )
     if not counted:
         return None
-    ended = [row for row in counted if STATUSES[row["status"]] not in OPEN]
-    failure = runs.filter(status=FAILED).order_by("-number").first()
-    mean = runs.filter(status=SUCCESS).aggregate(ms=Avg(F("finished_ms") - F("started_ms")))["ms"]
-    return Fortnight(
-        days=_days(counted, first),
-        ended=sum(row["n"] for row in ended),
-        succeeded=sum(row["n"] for row in ended if row["status"] == SUCCESS),
-        mean_ms=None if mean is None else int(mean),
-        last_failure=_run(failure) if failure else None,
-    )
-
-
-def _days(counted: Iterable[Any], first: int) -> tuple[Day, ...]:
-    by_day: list[dict[int, int]] = [{} for _ in range(DAYS)]
-    for row in counted:
+    days: list[dict[int, int]] = [{} for _ in range(DAYS)]
+    for day, status, n in counted:
         # A clock that was ahead may have written a day of tomorrow.
-        day = by_day[min(row["day"] - first, DAYS - 1)]
-        day[row["status"]] = day.get(row["status"], 0) + row["n"]
-    most = max(sum(day.values()) for day in by_day)
-    return tuple(_day(n * 10, day, most) for n, day in enumerate(by_day))
-
-
-def _day(x: int, counts: dict[int, int], most: int) -> Day:
-    runs, succeeded, failed = sum(counts.values()), counts.get(SUCCESS, 0), counts.get(FAILED, 0)
-    bars, top = [], float(STRIP)
-    for kind, count in (("good", succeeded), ("rest", runs - succeeded - failed), ("bad", failed)):
-        if count:
-            # Three units at least: one failure among a thousand runs is the one worth seeing.
-            height = max(3.0, round((STRIP - 6) * count / most, 1))
-            top = round(top - height, 1)
-            bars.append(Bar(kind, top, height))
-    return Day(x, runs, succeeded, failed, tuple(bars))
+        counts = days[min(day - first, DAYS - 1)]
+        counts[status] = counts.get(status, 0) + n
+    runs = sum(n for _day, _status, n in counted)
+    return Fortnight(
+        days=glance.columns(days, first * DAY_MS, DAY_MS),
+        runs=runs,
+        ended=sum(n for _day, status, n in counted if STATUSES[status] not in OPEN),
+        succeeded=sum(n for _day, status, n in counted if status == SUCCESS),
+        cut=runs >= MOST_JUDGED,
+        durations=glance.durations([str(definition.pk)]).get(str(definition.pk)),
+    )

@@ -45,6 +45,7 @@ def definitions(request: HttpRequest) -> HttpResponse:
         "definitions/list.html",
         {
             "definitions": shown,
+            "most_counted": history.MOST_COUNTED,
             "asked": asked,
             "filtered": any(asked.values()),
             "kinds": list(ActorType),
@@ -122,6 +123,32 @@ def _run_id(request: HttpRequest) -> str | None:
         return None
 
 
+@page("viewer")
+@require_safe
+def compared(request: HttpRequest, id: str) -> HttpResponse:
+    """Two versions side by side; without a choice the current one and the one before it."""
+    found = _found(id)
+    query = Query(request, allowed={"from", "to"})
+    newest = int(found.version)
+    after = query.integer("to", newest, 1, 1 << 31)
+    before = query.integer("from", max(1, after - 1), 1, 1 << 31)
+    pair = versions.pair(found, before, after)
+    if pair is None:
+        raise Http404(_("There is no such version."))
+    numbers = list(found.versions.order_by("-number").values_list("number", flat=True)[: versions.OFFERED])
+    return render(
+        request,
+        "definitions/compared.html",
+        {
+            "definition": found,
+            "pair": pair,
+            "numbers": sorted({*numbers, before, after}, reverse=True),
+            "older": before - 1 if before > 1 and before < after else None,
+            "newer": after + 1 if before < after < newest else None,
+        },
+    )
+
+
 def _found(id: str) -> TaskDefinition:
     found = TaskDefinition.objects.filter(pk=id).first()
     if found is None:
@@ -152,6 +179,7 @@ def _shown(
             "versions": versions.newest(found),
             "runs": history.recent(found),
             "fortnight": history.fortnight(found),
+            "failures": history.failures(found),
         },
     )
 

@@ -1,19 +1,23 @@
 """Fields out of a parameter schema, and parameters out of what was filled in. No request, no model.
 
-Only what a field can carry becomes one; every other property is a small JSON
-text, and keys that the schema does not name are kept together in another. So
-any parameters can be shown as a form, and back, without a loss.
+Only what a field can carry becomes one, an object of known members a group of
+them; every other property is a small JSON text, and keys that the schema does
+not name are kept together in another. So any parameters can be shown as a
+form, and back, without a loss.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
+from django.utils.translation import gettext as _
+
 from tower.definitions.jsontext import BadJSON, pretty, read_json, read_object
+from tower.language import translated
 
 Schema = Mapping[str, Any]
 
@@ -23,6 +27,8 @@ OTHERS = "others"
 #: More options than a list shows well; such an enum is a JSON text.
 MAX_OPTIONS = 200
 LONG_TEXT = 120
+#: Groups in groups, and fields in groups altogether; beyond either an object is a JSON text.
+DEEPEST, MOST_INNER = 3, 100
 
 
 class Kind(StrEnum):
@@ -35,6 +41,7 @@ class Kind(StrEnum):
     ONE_OF = "one_of"
     SOME_OF = "some_of"
     LINES = "lines"
+    GROUP = "group"
     JSON = "json"
 
 
@@ -60,10 +67,21 @@ class Field:
     nullable: bool = False
     #: Something stood here before, so that blank means "empty" and not "left out".
     prefilled: bool = False
+    #: Of a group; ``above`` are the names of the groups that a field is in.
+    fields: tuple[Field, ...] = ()
+    above: tuple[str, ...] = ()
+    #: Its place in the form: 3, or 3-0 for the first field of the fourth one.
+    at: str = ""
 
     @property
     def key(self) -> str:
-        return PREFIX + self.name
+        # A name may have a slash in it, and may not be taken for a field of a group then.
+        inside = (name.replace("~", "~0").replace("/", "~1") for name in (*self.above, self.name))
+        return PREFIX + ("/".join(inside) if self.above else self.name.replace("/", "~1"))
+
+    @property
+    def sound(self) -> bool:
+        return not self.errors and all(field.sound for field in self.fields)
 
 
 class Posted(Protocol):
@@ -80,17 +98,52 @@ class Posted(Protocol):
 
 def fields(schema: Schema | None, params: Mapping[str, Any]) -> tuple[Field, ...]:
     """One field for each property of the schema, filled with ``params``; none where it names no property."""
-    properties = (schema or {}).get("properties")
-    if schema is None or not isinstance(properties, dict):
-        return ()
-    required = schema.get("required", [])
-    return tuple(
-        _filled_with(
-            _field(name, *plain(one, schema), required=name in required),
-            params[name] if name in params else _default(one),
+    return () if schema is None else _Reader(schema).fields(schema, params)
+
+
+class _Reader:
+    """One schema; ``left`` is how many fields may still stand in groups."""
+
+    def __init__(self, root: Schema) -> None:
+        self.root, self.left = root, MOST_INNER
+
+    def fields(
+        self, schema: Schema, params: Mapping[str, Any], above: tuple[str, ...] = (), at: str = ""
+    ) -> tuple[Field, ...]:
+        properties = schema.get("properties")
+        if not isinstance(properties, dict):
+            return ()
+        required = schema.get("required", [])
+        return tuple(
+            self._field(
+                replace(_field(name, *straight, required=name in required), above=above, at=f"{at}{n}"),
+                straight[0],
+                params[name] if name in params else _default(one),
+            )
+            for n, (name, one) in enumerate(properties.items())
+            for straight in (plain(one, self.root),)
         )
-        for name, one in properties.items()
-    )
+
+    def _field(self, field: Field, schema: Schema, value: Any) -> Field:
+        if field.kind is not Kind.JSON or not self._fits(field, schema, value):
+            return _filled_with(field, value)
+        self.left -= len(schema["properties"])
+        inner = value if isinstance(value, dict) else {}
+        group = replace(field, kind=Kind.GROUP, prefilled=value is not NOTHING)
+        return replace(group, fields=self.fields(schema, inner, (*field.above, field.name), f"{field.at}-"))
+
+    def _fits(self, field: Field, schema: Schema, value: Any) -> bool:
+        """Whether a group of fields can carry it: an object of these members, no others, or none."""
+        members = schema.get("properties")
+        if schema.get("type") != "object" or not isinstance(members, dict) or not members:
+            return False
+        if len(field.above) >= DEEPEST or len(members) > self.left:
+            return False
+        return (
+            value is NOTHING
+            or (value is None and field.nullable)
+            or (isinstance(value, dict) and value.keys() <= members.keys())
+        )
 
 
 def others(schema: Schema | None, params: Mapping[str, Any]) -> str:
@@ -257,7 +310,7 @@ class Filled:
 
     @property
     def sound(self) -> bool:
-        return not self.others_errors and not any(field.errors for field in self.fields)
+        return not self.others_errors and all(field.sound for field in self.fields)
 
 
 def fill(prepared: tuple[Field, ...], posted: Posted) -> Filled:
@@ -265,14 +318,9 @@ def fill(prepared: tuple[Field, ...], posted: Posted) -> Filled:
     params: dict[str, Any] = {}
     left = []
     for field in prepared:
-        shown = _as_posted(field, posted)
-        try:
-            value = _value(shown)
-        except BadJSON as bad:
-            shown = replace(shown, errors=(str(bad),))
-        else:
-            if value is not NOTHING:
-                params[field.name] = value
+        shown, value = _read(field, posted)
+        if value is not NOTHING:
+            params[field.name] = value
         left.append(shown)
     text = str(posted.get(OTHERS, ""))
     try:
@@ -282,24 +330,60 @@ def fill(prepared: tuple[Field, ...], posted: Posted) -> Filled:
     return Filled({**rest, **params}, tuple(left), text)
 
 
+def _read(field: Field, posted: Posted) -> tuple[Field, Any]:
+    """The field as it was left, and what it says: nothing where that is no value."""
+    if field.kind is Kind.GROUP:
+        return _read_group(field, posted)
+    shown = _as_posted(field, posted)
+    try:
+        return shown, _value(shown)
+    except BadJSON as bad:
+        return replace(shown, errors=(str(bad),)), NOTHING
+
+
+def _read_group(field: Field, posted: Posted) -> tuple[Field, Any]:
+    read = [_read(inner, posted) for inner in field.fields]
+    shown = replace(field, fields=tuple(inner for inner, _value in read))
+    members = {inner.name: value for inner, value in read if value is not NOTHING}
+    if members or (field.required and not field.nullable):
+        return shown, members
+    if not field.prefilled:
+        return shown, NOTHING
+    return shown, None if field.nullable else members
+
+
 def blame(filled: Filled, errors: list[dict[str, str]]) -> tuple[Filled, list[dict[str, str]]]:
     """Put what is wrong beside the fields it is about; the second part is what no field is to blame for."""
     by_field: dict[str, list[str]] = {}
     homeless = []
     for error in errors:
-        home = next(_homes(filled.fields, error["path"]), None)
+        home, below = _home(filled.fields, error["path"])
         if home is None:
             homeless.append(error)
         else:
-            below = error["path"].removeprefix(home.name).removeprefix(".")
-            by_field.setdefault(home.name, []).append(f"{below} {error['message']}".strip())
-    marked = tuple(replace(f, errors=(*f.errors, *by_field.get(f.name, []))) for f in filled.fields)
-    return replace(filled, fields=marked), homeless
+            by_field.setdefault(home.key, []).append(f"{below} {translated(error['message'])}".strip())
+    return replace(filled, fields=_marked(filled.fields, by_field)), homeless
 
 
-def _homes(known: tuple[Field, ...], path: str) -> Iterator[Field]:
-    longest_first = sorted(known, key=lambda field: -len(field.name))
-    return (field for field in longest_first if path == field.name or path.startswith(field.name + "."))
+def _home(known: tuple[Field, ...], path: str) -> tuple[Field | None, str]:
+    """The innermost field that a path leads to, and the rest of the path."""
+    for field in sorted(known, key=lambda field: -len(field.name)):
+        if path == field.name or path.startswith(field.name + "."):
+            below = path.removeprefix(field.name).removeprefix(".")
+            inner, rest = _home(field.fields, below)
+            return (field, below) if inner is None else (inner, rest)
+    return None, path
+
+
+def _marked(fields: tuple[Field, ...], errors: Mapping[str, list[str]]) -> tuple[Field, ...]:
+    return tuple(
+        replace(
+            field,
+            errors=(*field.errors, *errors.get(field.key, ())),
+            fields=_marked(field.fields, errors),
+        )
+        for field in fields
+    )
 
 
 def _as_posted(field: Field, posted: Posted) -> Field:
@@ -335,8 +419,11 @@ def _blank(field: Field) -> Any:
         return NOTHING
     if field.nullable:
         return None
+    if field.above:
+        # A group takes the place of its default whole, so this member is really left out.
+        return NOTHING
     # Left out, the default would be used, which is not what an emptied field asks for.
-    raise BadJSON("may not be empty")
+    raise BadJSON(_("may not be empty"))
 
 
 def _number(field: Field) -> Any:
@@ -345,7 +432,7 @@ def _number(field: Field) -> Any:
     except BadJSON:
         value = None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadJSON("must be a whole number" if field.kind is Kind.WHOLE else "must be a number")
+        raise BadJSON(_("must be a whole number") if field.kind is Kind.WHOLE else _("must be a number"))
     return value
 
 

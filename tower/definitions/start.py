@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from tower.definitions.models import TaskDefinition
 from tower.definitions.parameters import Filled, Posted
 from tower.definitions.validation import check_params
 from tower.errors import TowerError
+from tower.language import translated
 
 MAX_LABELS, MAX_LABEL_KEY, MAX_LABEL_VALUE = 16, 64, 256
 FORM, JSON = "form", "json"
@@ -45,12 +46,17 @@ class StartForm:
 
     def problems(self) -> list[tuple[str, str]]:
         """Each fault with the id of what it is about, for the summary above the form."""
-        found = [
-            (f"p{n}", f"{one.title}: {e}") for n, one in enumerate(self.filled.fields) for e in one.errors
-        ]
+        found = list(_problems(self.filled.fields))
         found += [("others", f"{_('Other parameters')}: {e}") for e in self.filled.others_errors]
         found += [("params", f"{_('Parameters')}: {e}") for e in self.text_errors]
         return found + [("labels", f"{_('Labels')}: {e}") for e in self.labels_errors]
+
+
+def _problems(fields: Iterable[parameters.Field], above: str = "") -> Iterator[tuple[str, str]]:
+    for one in fields:
+        title = f"{above}{one.title}"
+        yield from ((f"p{one.at}", f"{title}: {error}") for error in one.errors)
+        yield from _problems(one.fields, f"{title} › ")
 
 
 def fresh(definition: TaskDefinition, mode: str = FORM) -> StartForm:
@@ -103,7 +109,7 @@ def refused(form: StartForm, error: TowerError) -> StartForm:
 
 def blamed(form: StartForm, errors: list[dict[str, str]]) -> StartForm:
     filled, homeless = parameters.blame(form.filled, errors)
-    said = tuple(f"{error['path']} {error['message']}".strip() for error in homeless)
+    said = tuple(f"{error['path']} {translated(error['message'])}".strip() for error in homeless)
     if form.mode == JSON:
         return replace(form, filled=filled, text_errors=said)
     return replace(form, filled=filled, errors=said)

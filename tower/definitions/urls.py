@@ -11,5 +11,6 @@ api_patterns: list[URLPattern] = [
 page_patterns: list[URLPattern] = [
     path("definitions/", pages.definitions, name="definitions"),
     path("definitions/<str:id>/", pages.definition, name="definition"),
+    path("definitions/<str:id>/versions/", pages.compared, name="definition-versions"),
     path("definitions/<str:id>/start/", pages.start, name="definition-start"),
 ]

@@ -41,7 +41,7 @@ COLUMNS = (
 Row = tuple[Any, ...]
 
 #: Bits of ``over``.
-HOLDS, DIFFERS, UNATTACHED, PLACEHOLDER = 1, 2, 4, 8
+HOLDS, DIFFERS, UNATTACHED, PLACEHOLDER, HEARD = 1, 2, 4, 8, 16
 
 #: Above either, feeds read the rows from the database instead.
 MOST_ROWS, MOST_BYTES = 2_000, 256 << 10
@@ -138,6 +138,7 @@ def over_of(holds: bool, status: int, reported: int | None, attached: bool, regi
         | (DIFFERS if differs else 0)
         | (0 if attached else UNATTACHED)
         | (0 if registered else PLACEHOLDER)
+        | (0 if reported is None else HEARD)
     )
 
 

@@ -15,6 +15,7 @@ from django.db.models import F, Q, Sum
 from django.utils.functional import cached_property
 
 from instances.models import Intent, TaskInstance, Trace
+from instances.textsearch import MOST_FOUND, Typed, find_in, parse
 from tower.definitions.models import DefinitionVersion
 from tower.schemas import ACTIONS, KINDS, STATUSES
 
@@ -102,8 +103,8 @@ class Task:
 
     @property
     def acting(self) -> bool:
-        """Runs, and an actor said so: what only its children keep running has no start."""
-        return self.status == RUNNING and self.started_ms is not None
+        """Runs, and its actor says so: it can hold. What only its children keep running cannot."""
+        return self.status == RUNNING == self.reported_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,18 +359,43 @@ class Outline:
         if not self.filtered:
             return list(self._walk(self._is_open))
         if not self.whole:
-            where = Q(name__icontains=self.q) | Q(id__icontains=self.q) if self.q else Q()
-            rows = self._rows() if self.status is None else self._rows(status=self.status)
-            found = self._take(rows.filter(where)[: self.start + PAGE + 1])
+            found = self._take(self._rows().filter(self._where())[: self.start + PAGE + 1])
             return [(task, (1, at, len(found))) for at, task in enumerate(found, 1)]
         kept = {n for task in self.tasks.values() if self._matches(task) for n in self._up(task)}
         return [(task, place) for task, place in self._walk(lambda _: True) if task.n in kept]
 
     def _matches(self, task: Task) -> bool:
-        if self.status is not None and task.status != self.status:
+        typed, id = self._typed, task.id.lower()
+        if self._wanted is not None and task.status != self._wanted:
             return False
-        needle = self.q.lower()
-        return needle in self.title(task).lower() or needle in task.id.lower()
+        if typed.id not in id or (typed.asks and task.n not in self._answer):
+            return False
+        return typed.plain in self.title(task).lower() or typed.plain in id
+
+    def _where(self) -> Q:
+        """The same for a tree that is not read whole; a definition's name is not looked at."""
+        typed, where = self._typed, Q()
+        if typed.plain:
+            where &= Q(name__icontains=typed.plain) | Q(id__icontains=typed.plain)
+        if typed.id:
+            where &= Q(id__icontains=typed.id)
+        if self._wanted is not None:
+            where &= Q(status=self._wanted)
+        if typed.asks:
+            where &= Q(n__in=sorted(self._answer)[:MOST_FOUND])
+        return where
+
+    @cached_property
+    def _typed(self) -> Typed:
+        return parse(self.q)
+
+    @property
+    def _wanted(self) -> int | None:
+        return self._typed.status if self.status is None else self.status
+
+    @cached_property
+    def _answer(self) -> set[int]:
+        return set(find_in(self.trace.number, self.q))
 
     def _up(self, task: Task | None) -> Iterator[int]:
         while task is not None:
@@ -486,7 +512,7 @@ class Outline:
             if self.whole:
                 tops = [self.sums[t.n] for t in self.tops]
                 return sum(s.holding for s in tops), sum(s.acting for s in tops)
-            acting = self._rows(status=RUNNING, started_ms__isnull=False)
+            acting = self._rows(status=RUNNING, reported_status=RUNNING)
             return acting.filter(holds=True).count(), acting.count()
         task = next((t for t in self.tasks.values() if t.id == target), None)
         if task is None or not self.whole:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import orjson
 
 from instances import reads
-from instances.live import COLUMNS, DIFFERS, HOLDS, PLACEHOLDER, UNATTACHED, Row
+from instances.live import COLUMNS, DIFFERS, HEARD, HOLDS, PLACEHOLDER, UNATTACHED, Row
 from instances.models import Epoch
 from instances.reads import Asked, Head
 from instances.rows import run
@@ -35,6 +35,7 @@ _ROWS = (
     f" + CASE WHEN t.reported_status <> t.status THEN {DIFFERS} ELSE 0 END"
     f" + CASE WHEN t.attached THEN 0 ELSE {UNATTACHED} END"
     f" + CASE WHEN t.registered THEN 0 ELSE {PLACEHOLDER} END"
+    f" + CASE WHEN t.reported_status IS NULL THEN 0 ELSE {HEARD} END"
     f" FROM {reads.TASK} t WHERE t.pk >= %s AND t.pk < %s"
 )
 _ONLY = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -10,21 +11,49 @@ from django.db.models import Q
 
 from instances.models import TaskSaid
 from instances.rows import run
+from tower.schemas import STATUSES
 
 #: Tasks that one search names; a page that finds more says so.
 MOST_FOUND = 5_000
 #: Key of a search → a task's texts, any of which may hold the words (static/tree/search.js).
 TEXTS = {"error": ("error_code", "error_msg"), "message": ("message",), "worker": ("worker",)}
-_WORD = re.compile(r'([a-z]+):((?:[^\s"]|"[^"]*"?)+)')
+_WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What was typed into the search, taken apart as ``static/tree/search.js`` does it."""
+
+    plain: str
+    id: str
+    status: int | None
+    #: (key, value) for what a row does not show.
+    asks: tuple[tuple[str, str], ...]
+
+
+def parse(text: str) -> Typed:
+    plain: list[str] = []
+    asks: list[tuple[str, str]] = []
+    id, status = "", None
+    for word in _WORD.findall(text):
+        key, _, said = word.partition(":")
+        said = said.replace('"', "")
+        named = [i for i, name in enumerate(STATUSES) if said and name.startswith(said.upper())]
+        if key == "status" and named:
+            status = named[0]
+        elif key == "id" and said:
+            id = said.lower()
+        elif (key in TEXTS or key == "label") and said:
+            asks.append((key, said))
+        else:
+            plain.append(word.replace('"', ""))
+    return Typed(" ".join(plain).strip().lower(), id, status, tuple(asks))
 
 
 def find_in(number: int, asked: str) -> list[int]:
     """The ``n`` of the tasks that fulfil all of ``asked``, one more than ``MOST_FOUND`` at most."""
-    terms = [(key, value.replace('"', "")) for key, value in _WORD.findall(asked.replace("\0", ""))]
     found: set[int] | None = None
-    for key, value in terms:
-        if not value or (key not in TEXTS and key != "label"):
-            continue
+    for key, value in parse(asked.replace("\0", "")).asks:
         here = labelled(number, value) if key == "label" else saying(number, TEXTS[key], value)
         found = here if found is None else found & here
     return sorted(found or ())[: MOST_FOUND + 1]

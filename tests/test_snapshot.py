@@ -65,7 +65,7 @@ def test_a_snapshot_is_the_tree_in_columns(get):
         "id": "root", "parent": -1, "kind": 3, "name": "Report", "status": 1, "progress": None, "start": 0,
         "end": None, "attempt": 1, "split": 2, "done": 1, "over": 0, "def": ("job", 3),
     }  # fmt: skip
-    assert (tasks[1]["start"], tasks[1]["end"], tasks[1]["split"], tasks[1]["over"]) == (1, 1_001, 5, 2)
+    assert (tasks[1]["start"], tasks[1]["end"], tasks[1]["split"], tasks[1]["over"]) == (1, 1_001, 5, 2 | 16)
     assert (tasks[2]["progress"], tasks[2]["over"]) == (12.5, 1)
     assert (tasks[3]["parent"], tasks[3]["name"], tasks[3]["def"]) == (1, "mine", ("other", None))
     assert (tasks[4]["parent"], tasks[4]["name"], tasks[4]["over"], tasks[4]["def"]) == (-1, "", 4 | 8, None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from instances import outline
+from instances import outline, textsearch, views
 from instances.views import link_of
 from tests.people import signed_in_as
 from tests.trees import a_tree
@@ -121,10 +121,72 @@ def test_a_run_without_any_end_says_what_it_counts(operator):
     tree = a_tree("root:SUCCESS")
 
     assert "data-planned hidden" in page(operator, tree)
+    assert re.search(r"\b1 task\b", text_of(page(operator, tree)))
+
+
+def test_the_runs_next_to_it_are_known(operator):
+    older, here, newer = a_tree("root"), a_tree("root"), a_tree("root")
+    a_tree("")
+
+    (part,) = Elements(page(operator, here)).of(data_trace=here.id)
+
+    assert (part["data-newer"], part["data-older"]) == (f"/traces/{newer.id}/", f"/traces/{older.id}/")
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("error:429", ["b"]),
+        ("error:SLOW", ["b"]),
+        ("error:%", []),
+        ("error:_", ["b"]),
+        ('message:"half way"', ["a"]),
+        ("worker:pool message:half", ["a"]),
+        ("worker:pool error:429", []),
+        ("label:team", ["a", "c"]),
+        ("label:team=Research", ["a"]),
+        ("label:team=res", []),
+        ("label:res", ["a"]),
+        ("label:te%", []),
+        ('label:"a b=1"', ["c"]),
+        ("nothing:here", []),
+        ("", []),
+        ("error:\0", []),
+    ],
+)
+def test_texts_and_labels_are_searched_in_the_tower(operator, asked, found):
+    tree = a_tree("root:RUNNING(a:RUNNING b:FAILED c)")
+    other = a_tree("x:FAILED")
+    for each, id in ((tree, "b"), (other, "x")):
+        each.say(id, error_code="HTTP_429", error_msg="too slow")
+    tree.say("a", message="half way", worker="pool-2")
+    tree.describe("a", labels={"team": "research"})
+    tree.describe("c", labels={"team": "ops", "a b": "1"})
+
+    answer = operator.get(f"/traces/{tree.id}/find/", {"q": asked}).json()
+
+    assert answer == {"found": [tree[id].n for id in found], "more": False}
+
+
+def test_a_search_names_so_many_and_says_that_there_are_more(operator, monkeypatch):
+    tree = a_tree("root:RUNNING(a b c)")
+    for id in "abc":
+        tree.say(id, message="x")
+    for module in (views, textsearch):
+        monkeypatch.setattr(module, "MOST_FOUND", 2)
+
+    answer = operator.get(f"/traces/{tree.id}/find/", {"q": "message:x"}).json()
+
+    assert answer == {"found": [1, 2], "more": True}
+
+
+def test_a_search_in_no_run_is_not_found(operator):
+    assert operator.get("/traces/nowhere/find/", {"q": "error:x"}).status_code == 404
 
 
 def test_a_command_shows_where_it_was_put_and_reaches_all_below(operator):
     tree = a_tree("root:RUNNING(a:RUNNING(b:RUNNING) c:RUNNING)")
+    tree.change(["a", "b", "c"], reported_status=1)
     tree.change("b", holds=True)
     tree.ask("a", ControlAction.PAUSE)
 
@@ -134,6 +196,18 @@ def test_a_command_shows_where_it_was_put_and_reaches_all_below(operator):
         "root": "RUN", "a": "PAUSE", "b": "PAUSE", "c": "RUN",
     }  # fmt: skip
     assert "Pausing job" in html and "1 of 2 hold" in html
+
+
+def test_a_pause_is_called_paused_once_all_that_can_hold_do(operator):
+    # Nobody reports for a: only its child keeps it running.
+    tree = a_tree("root:RUNNING(a:RUNNING(b:RUNNING))")
+    tree.change(["root", "b"], reported_status=1)
+    tree.ask("a", ControlAction.PAUSE)
+    assert "Pausing job" in page(operator, tree)
+
+    tree.change("b", holds=True)
+
+    assert "Paused job" in page(operator, tree) and "1 of 1 hold" in page(operator, tree)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +312,22 @@ def test_rows_are_found_by_name_id_and_status_with_all_above_them(operator):
     assert ids(page(operator, tree, q="NEED")) == ["root", "a", "needle"]
     assert ids(page(operator, tree, status="FAILED")) == ["root", "a", "needle"]
     assert "No task matches." in page(operator, tree, q="nowhere")
+
+
+@pytest.mark.parametrize("whole", [5_000, 2])
+def test_without_scripts_the_search_knows_the_same_keys(operator, monkeypatch, whole):
+    tree = a_tree("root:RUNNING(a:RUNNING(needle:FAILED x) b)")
+    tree.say("needle", error_code="HTTP_429")
+    tree.describe("b", labels={"team": "ops"})
+    monkeypatch.setattr(outline, "WHOLE", whole)
+
+    def found(q):
+        return [id for id in ids(page(operator, tree, q=q)) if whole == 2 or id not in {"root", "a"}]
+
+    assert found("error:429") == ["needle"]
+    assert found("status:fail") == ["needle"]
+    assert found("label:team=ops id:B") == ["b"]
+    assert found("label:team=ops status:failed") == []
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ export class Groups {
     const { store } = this, group = this.list[g], stamp = store.stamp[group.parent];
     // Whatever happens to or below a member is told to its parent.
     if (group.seen === stamp) return group;
-    const { own, counts } = group, { status, down, rest, spanFrom, spanTo } = store, width = STATUSES.length;
+    const { own, counts } = group, { status, children, down, rest, spanFrom, spanTo } = store, width = STATUSES.length;
     own.fill(0);
     counts.fill(0);
     group.seen = stamp;
@@ -92,7 +92,7 @@ export class Groups {
     group.to = -Infinity;
     for (const n of group.members) {
       own[status[n]]++;
-      for (let s = 0; s < width; s++) counts[s] += down[n * width + s];
+      if (children[n]) for (let s = 0; s < width; s++) counts[s] += down[n * width + s];
       group.rest += rest[n];
       if (spanFrom[n] < group.from) group.from = spanFrom[n];
       if (spanTo[n] > group.to) group.to = spanTo[n];

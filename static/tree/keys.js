@@ -50,6 +50,10 @@ const SIGNS = /** @type {Record<string, string>} */ ({ ArrowUp: "↑", ArrowDown
 /** What only an operator can do. */
 const CONTROL = new Set(["pause", "resume", "cancel", "commands"]);
 
+/** Letters and signs can be switched off, for those whose speech or hand makes them by accident. */
+const OFF = "letters off", ALWAYS = new Set(["/", "?"]);
+const silent = (/** @type {string} */ key) => key.length === 1 && !ALWAYS.has(key) && localStorage.getItem(OFF) !== null;
+
 /** Keys act while a row has the focus. @param {HTMLElement} grid @param {Deeds} deeds */
 export function bindKeys(grid, deeds) {
   const table = new Map(KEYS.flatMap(([keys, deed]) => keys.map((key) => /** @type {[string, string | null]} */ ([key, deed]))));
@@ -57,7 +61,7 @@ export function bindKeys(grid, deeds) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (!(event.target instanceof HTMLElement) || !event.target.matches("[role=row]")) return;
     const deed = (event.shiftKey && table.get(`Shift+${event.key}`)) || table.get(event.key);
-    if (!deed) return;
+    if (!deed || silent(event.key)) return;
     event.preventDefault();
     deeds[deed](event.key);
   });
@@ -75,5 +79,8 @@ export function showKeys(sheet, mayControl) {
     text.textContent = say(word);
     list.append(term, text);
   }
+  const letters = /** @type {HTMLInputElement} */ (sheet.querySelector("[data-letters]"));
+  letters.checked = localStorage.getItem(OFF) === null;
+  letters.onchange = () => (letters.checked ? localStorage.removeItem(OFF) : localStorage.setItem(OFF, "1"));
   sheet.showModal();
 }

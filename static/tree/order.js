@@ -11,9 +11,9 @@ export const SMALL = 200;
 const KINDS = {
   failed: (store, n) => store.status[n] === FAILED,
   running: (store, n) => store.status[n] === RUNNING,
-  /** At work though something else was asked. */
+  /** At work, though something else was asked. */
   stuck: (store, n) => {
-    if (store.status[n] !== RUNNING || Number.isNaN(store.start[n])) return false;
+    if (!store.isActing(n)) return false;
     const asked = store.asked(n);
     return asked !== RUN && !(asked === PAUSE && store.over[n] & HOLDS);
   },
@@ -139,9 +139,9 @@ export class Order {
     this.dirty = true;
   }
 
-  /** Opens all above a row, without anybody having chosen it. @param {number} row */
-  lead(row) {
-    for (let up = this.up(row); up >= 0; up = this.up(up)) this.#put(this.key(up), true);
+  /** Opens the tasks above a row and, where asked for, groups, without anybody having chosen it. @param {number} row @param {boolean} groups */
+  lead(row, groups) {
+    for (let up = this.up(row); up >= 0; up = this.up(up)) if (groups || !this.group(up)) this.#put(this.key(up), true);
     this.dirty = true;
   }
 

@@ -8,7 +8,7 @@ export const [PENDING, RUNNING, SUCCESS, FAILED, CANCELLED, SKIPPED] = STATUSES.
 export const [RUN, PAUSE, CANCEL] = ACTIONS.keys();
 const GROUP_AGG = 1, SINGLE_AGG = 2;
 /** Bits of the column `over`. */
-export const HOLDS = 1, DIFFERS = 2, UNATTACHED = 4, PLACEHOLDER = 8;
+export const HOLDS = 1, DIFFERS = 2, UNATTACHED = 4, PLACEHOLDER = 8, HEARD = 16;
 
 /**
  * One row as it crosses the wire; a column that is left out keeps its value.
@@ -166,9 +166,14 @@ export class Store {
     return isOpen(this.status[n]) ? Math.max(0, this.split[n] - this.kids[n]) : 0;
   }
 
-  /** Runs, and an actor said so: what only its children keep running has no start. @param {number} n */
+  /** @param {number} n */
   #ownActing(n) {
-    return this.status[n] === RUNNING && !Number.isNaN(this.start[n]) ? 1 : 0;
+    return this.isActing(n) ? 1 : 0;
+  }
+
+  /** Runs, and its actor says so: it can hold. What only its children keep running cannot. @param {number} n */
+  isActing(n) {
+    return this.status[n] === RUNNING && (this.over[n] & (HEARD | DIFFERS)) === HEARD;
   }
 
   /** @param {number} n */

@@ -121,7 +121,7 @@ function first(selected) {
   if (!loaded) {
     loaded = true;
     const way = selected ? store.find(selected) : store.total > SMALL ? order.next("failed", -1, 1).n : -1;
-    if (way >= 0) order.lead(way);
+    if (way >= 0) order.lead(way, selected !== undefined);
     const status = STATUSES.indexOf(query.get("status") ?? "");
     if (search.value || status >= 0) filter(search.value, status < 0 ? null : status);
     const [from, to] = (query.get("t") ?? "").split("-").map(Number);
@@ -282,9 +282,17 @@ rows.afterDraw.push(() => {
   part("[data-none]").hidden = order.length > 0;
   const filtered = order.kept !== null;
   part("[data-clear]").hidden = !filtered;
-  part("[data-found]").textContent = filtered ? (waiting ? say("searching") : sayCount("found", order.found, count(order.found) + (cutOff ? "+" : ""))) : "";
+  told(filtered ? (waiting ? say("searching") : sayCount("found", order.found, count(order.found) + (cutOff ? "+" : ""))) : "");
   speak();
 });
+
+/** How much was found; spoken to those who are searching. @param {string} text */
+function told(text) {
+  const place = part("[data-found]");
+  if (place.textContent === text) return;
+  place.textContent = text;
+  if (text && document.activeElement === search) announce(text);
+}
 
 everySecond(() => {
   if (!loaded) return;

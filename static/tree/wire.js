@@ -1,6 +1,6 @@
 // @ts-check
 /** From what crosses the wire (docs/live.md) to rows of the store. Unknown bits and columns are skipped. */
-import { ACTIONS, DIFFERS, HOLDS, KINDS, PLACEHOLDER, STATUSES, UNATTACHED } from "./store.js";
+import { ACTIONS, DIFFERS, HEARD, HOLDS, KINDS, PLACEHOLDER, STATUSES, UNATTACHED } from "./store.js";
 
 /** Bit i of a mask names column i. */
 const COLUMNS = ["id", "parent", "kind", "name", "status", "progress", "start", "end", "attempt", "split", "done", "over", "def"];
@@ -57,7 +57,7 @@ export function rowOfTask(task, find) {
     name: task.name, status: STATUSES.indexOf(task.status), progress: task.progress,
     start: task.started_at && Date.parse(task.started_at), end: task.finished_at && Date.parse(task.finished_at),
     attempt: task.attempt, split: task.split_count,
-    over: (task.holds ? HOLDS : 0) | (differs ? DIFFERS : 0) | (task.attached ? 0 : UNATTACHED) | (task.registered ? 0 : PLACEHOLDER),
+    over: (task.holds ? HOLDS : 0) | (differs ? DIFFERS : 0) | (task.attached ? 0 : UNATTACHED) | (task.registered ? 0 : PLACEHOLDER) | (task.reported_status === null ? 0 : HEARD),
   };
 }
 

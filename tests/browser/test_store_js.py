@@ -10,7 +10,7 @@ import pytest
 STATIC = Path(__file__).resolve().parents[2] / "static"
 PENDING, RUNNING, SUCCESS, FAILED = range(4)
 AGENT, GROUP_AGG, _, EXECUTION = range(4)
-UNATTACHED = 4
+UNATTACHED, HEARD = 4, 16
 
 #: What a page can tell of a store, so that two can be compared.
 SHOWN = """
@@ -95,7 +95,8 @@ class Model:
         status = self.chance.randrange(6)
         start = None if status == PENDING else self.chance.choice([None, 1000 + self.chance.randrange(500)])
         self.rows[n] |= {"status": status, "start": start, "end": 2000 if status > RUNNING else None}
-        self.rows[n]["over"] = self.rows[n]["over"] & ~1 | (status == RUNNING and self.chance.randrange(2))
+        kept = self.rows[n]["over"] & UNATTACHED
+        self.rows[n]["over"] = kept | self.chance.choice([0, HEARD, HEARD | 2, HEARD | (status == RUNNING)])
         touched[n] = None
 
     def move(self, touched):
@@ -166,7 +167,7 @@ def test_roll_ups_count_what_is_below(modules, seed):
         inside = [r for r in model.rows if n in list(model.above(r["n"]))]
         below = [r for r in inside if r["n"] != n]
         assert task["below"] == [sum(r["status"] == s for r in below) for s in range(6)]
-        acting = [r for r in inside if r["status"] == RUNNING and r["start"] is not None]
+        acting = [r for r in inside if r["status"] == RUNNING and r["over"] & (HEARD | 2) == HEARD]
         assert task["acting"] == len(acting)
         assert task["holding"] == sum(r["over"] & 1 for r in acting)
         kids = {
@@ -406,7 +407,7 @@ def test_what_is_typed_is_taken_apart_by_keys(modules):
 
 
 def test_a_running_task_that_does_not_do_what_was_asked_is_found(modules):
-    at_work = [dict(r, status=RUNNING, start=1000, over=1 if r["n"] == 3 else r["over"]) for r in TREE]
+    at_work = [dict(r, status=RUNNING, over=HEARD | (r["n"] == 3)) for r in TREE]
 
     found = visible(
         modules,

@@ -47,17 +47,22 @@ class Run:
             body["parent_id"] = self.task(parent)
         self._ok(self.tower.call("POST", "tasks/", body))
 
-    def register_all(self, names, parent="root"):
+    def register_all(self, names, parent="root", **more):
         shared = {
             "trace_id": self.id,
             "parent_id": self.task(parent),
             "job_id": "step",
             "actor_type": "EXECUTION",
+            **more,
         }
         self._ok(self.tower.call("POST", "tasks/", [{"id": self.task(n), "name": n} | shared for n in names]))
 
-    def say(self, name, kind, **payload):
-        at = next(self._at)
+    def ask(self, action, name=None, reason=None):
+        body = {"trace_id": self.id, "task_id": name and self.task(name), "action": action, "reason": reason}
+        self._ok(self.tower.call("POST", "controls/", body))
+
+    def say(self, name, kind, at=None, **payload):
+        at = at or next(self._at)
         event = {
             "event_id": f"{self.id}.e{at}",
             "trace_id": self.id,
@@ -335,6 +340,25 @@ def test_the_sheet_of_keys_is_made_from_the_table_that_binds_them(page, run):
     expect(page.locator("dialog[open] dd")).to_have_count(len(set(bound)))
 
 
+def test_single_letters_can_be_switched_off_for_good(page, run):
+    open_page(page, run)
+    row(page, run, "root").focus()
+    page.keyboard.press("?")
+    page.locator("[data-letters]").uncheck()
+    page.keyboard.press("Escape")
+    page.reload()
+    expect(grid(page)).to_have_attribute("data-live", "live")
+    row(page, run, "root").focus()
+
+    page.keyboard.press("j")
+    expect(row(page, run, "root")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(row(page, run, "a")).to_be_focused()
+    page.keyboard.press("?")
+
+    expect(page.locator("[data-letters]")).not_to_be_checked()
+
+
 def keys_module(page):
     links = page.locator("link[rel=modulepreload]").evaluate_all("all => all.map((l) => l.href)")
     return next(link for link in links if "/keys" in link)
@@ -416,6 +440,370 @@ def test_rows_above_do_not_push_away_what_is_looked_at(page, live_tower):
 
     expect(grid(page)).to_have_attribute("aria-rowcount", "434")
     assert row(page, run, "x290").bounding_box() == before
+
+
+def group(page, name):
+    return page.locator(f"[role=row][data-group='{name}']")
+
+
+def a_fan(live_tower, many=220):
+    run = Run(live_tower, "a b")
+    run.register_all([f"f{n}" for n in range(many)], "a", name="fetch_page")
+    return run
+
+
+def test_many_siblings_of_one_name_are_one_row_with_their_sums(page, live_tower):
+    run = a_fan(live_tower)
+    run.say("f3", "FAILED")
+    run.say("f4", "COMPLETED")
+    run.say("f9", "STARTED")
+    open_page(page, run)
+
+    pages = group(page, "fetch_page")
+    expect(pages.locator(".times")).to_have_text("× 220")
+    expect(pages.locator(".word")).to_have_text("Running")
+    expect(pages.locator(".roll b")).to_have_text("2/220")
+    expect(pages.locator(".fails")).to_have_text("1")
+    expect(pages).to_have_attribute("aria-expanded", "false")
+    expect(row(page, run, "f4")).to_have_count(0)
+    assert pages.get_attribute("aria-label").startswith("fetch_page, 220 tasks of this name, Running")
+
+    run.say("f5", "FAILED")
+
+    expect(pages.locator(".fails")).to_have_text("2")
+    expect(pages.locator(".roll b")).to_have_text("3/220")
+
+
+def test_a_group_opens_folds_and_is_left_by_keys(page, live_tower):
+    run = a_fan(live_tower)
+    run.say("f3", "FAILED")
+    open_page(page, run)
+    row(page, run, "b").focus()
+    page.keyboard.press("[")
+    page.keyboard.press("j")
+    expect(group(page, "fetch_page")).to_be_focused()
+
+    expect(group(page, "fetch_page")).to_have_attribute("aria-expanded", "false")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(row(page, run, "f0")).to_be_focused()
+    expect(row(page, run, "f0")).to_have_attribute("aria-setsize", "220")
+    page.keyboard.press("u")
+    expect(group(page, "fetch_page")).to_be_focused()
+    page.keyboard.press("Enter")
+
+    expect(row(page, run, "f0")).to_have_count(0)
+    expect(grid(page)).to_have_attribute("aria-rowcount", "5")
+
+
+def test_the_count_of_failures_leads_to_the_first_of_them_inside_a_group(page, live_tower):
+    run = a_fan(live_tower)
+    run.say("b", "FAILED")
+    run.say("f150", "FAILED")
+    open_page(page, run)
+    row(page, run, "a").locator(".tw").click()
+    row(page, run, "a").locator(".tw").click()
+    expect(group(page, "fetch_page")).to_be_visible()
+
+    group(page, "fetch_page").locator(".fails").click()
+
+    expect(row(page, run, "f150")).to_be_focused()
+    expect(row(page, run, "f150")).to_have_attribute("aria-selected", "true")
+
+
+def test_a_link_to_a_task_in_a_group_opens_the_group(page, live_tower):
+    run = a_fan(live_tower)
+
+    open_page(page, run, f"?node={run.task('f200')}")
+
+    expect(row(page, run, "f200")).to_be_in_viewport()
+    expect(row(page, run, "f200")).to_have_attribute("aria-level", "4")
+
+
+def test_siblings_that_become_many_before_the_eyes_of_a_reader_do_not_vanish(page, live_tower):
+    run = a_fan(live_tower, 199)
+    open_page(page, run)
+    row(page, run, "a").locator(".tw").click()
+    expect(row(page, run, "f0")).to_be_visible()
+
+    run.register_all(["g1", "g2", "g3"], "a", name="fetch_page")
+
+    expect(group(page, "fetch_page").locator(".times")).to_have_text("× 202")
+    expect(row(page, run, "f0")).to_be_visible()
+    expect(grid(page)).to_have_attribute("aria-rowcount", "207")
+
+
+def test_keys_go_to_siblings_parents_and_open_them_all(page, live_tower):
+    run = Run(live_tower, "a b")
+    run.register("a1", "a")
+    run.register("b1", "b")
+    open_page(page, run)
+    row(page, run, "root").focus()
+    page.keyboard.press("2")
+    expect(row(page, run, "a1")).to_have_count(0)
+
+    row(page, run, "a").focus()
+    page.keyboard.press("]")
+    expect(row(page, run, "b")).to_be_focused()
+    page.keyboard.press("[")
+    expect(row(page, run, "a")).to_be_focused()
+    page.keyboard.press("*")
+    expect(row(page, run, "a1")).to_be_visible()
+    expect(row(page, run, "b1")).to_be_visible()
+    page.keyboard.press("End")
+    page.keyboard.press("u")
+    expect(row(page, run, "b")).to_be_focused()
+    page.keyboard.press("t")
+    expect(row(page, run, "root")).to_be_focused()
+
+
+def test_what_runs_and_what_has_not_answered_is_found_through_folds(page, live_tower):
+    run = Run(live_tower, "a b")
+    run.register_all(["a1", "a2"], "a")
+    run.say("a1", "STARTED")
+    run.say("a2", "STARTED")
+    run.ask("PAUSE", "a")
+    run.say("a1", "PROGRESS", paused=True)
+    open_page(page, run)
+    row(page, run, "root").focus()
+    page.keyboard.press("1")
+
+    page.keyboard.press("g")
+    expect(row(page, run, "a")).to_be_focused()
+    expect(page.locator("#status")).to_have_text("running task 2 of 4")
+    page.keyboard.press("w")
+    page.keyboard.press("s")
+    expect(row(page, run, "a2")).to_be_focused()
+    expect(page.locator("#status")).to_have_text("1 of 1 that have not answered")
+    run.say("a2", "PROGRESS", paused=True)
+    expect(row(page, run, "a2")).to_have_attribute("data-holds", "true")
+    page.keyboard.press("s")
+
+    expect(page.locator("#status")).to_have_text("All that run do what was asked of them.")
+
+
+def test_the_notice_of_a_pause_leads_to_who_has_not_answered(page, live_tower):
+    run = Run(live_tower, "a b")
+    run.register_all(["a1", "a2"], "a")
+    for name in ("a1", "a2"):
+        run.say(name, "STARTED")
+    run.ask("PAUSE", "a")
+    run.say("a1", "PROGRESS", paused=True)
+    open_page(page, run)
+
+    page.get_by_role("button", name="Who has not answered").click()
+
+    expect(row(page, run, "a2")).to_be_focused()
+
+
+def test_a_search_goes_from_match_to_match_and_says_which(page, run):
+    open_page(page, run)
+    run.register_all(["hay1", "hay2", "hay3"], "a")
+    expect(row(page, run, "hay3")).to_be_visible()
+
+    page.keyboard.press("/")
+    page.keyboard.type("hay")
+    expect(page.locator("[data-found]")).to_have_text("3 matches")
+    page.keyboard.press("Enter")
+    expect(row(page, run, "hay1")).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Enter")
+    expect(row(page, run, "hay2")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#status")).to_have_text("match 2 of 3")
+    page.keyboard.press("Shift+Enter")
+
+    expect(row(page, run, "hay1")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("[data-search]")).to_be_focused()
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("status:failed", ["Tesla", "b"]),
+        ("error:limit", ["Tesla", "b"]),
+        ("error:HTTP_429 status:running", []),
+        ("label:page=7", ["Tesla", "c", "c1"]),
+        ("label:pa", ["Tesla", "c", "c1"]),
+        ('message:"half way"', ["Tesla", "a"]),
+        ("worker:pool", ["Tesla", "a"]),
+    ],
+)
+def test_a_search_asks_the_tower_for_what_only_it_knows(page, run, typed, found):
+    run.say("a", "STARTED", message="half way", worker="pool-2")
+    run.say("b", "FAILED", error_code="HTTP_429", error_msg="rate limit")
+    run.register("c1", "c", labels={"page": "7"})
+    open_page(page, run)
+
+    page.locator("[data-search]").fill(typed)
+
+    expect(page.locator("[data-found]")).to_have_text("1 match" if found else "0 matches")
+    assert shown(page) == found
+
+
+def test_a_copied_link_shows_the_same_folds_filter_and_time(new_page, live_tower):
+    run = Run(live_tower, "a b")
+    run.register("a1", "a")
+    run.register("b1", "b")
+    run.say("a1", "STARTED")
+    page = open_page(new_page(permissions=["clipboard-read", "clipboard-write"]), run)
+    row(page, run, "a").locator(".tw").click()
+    row(page, run, "b").focus()
+    page.keyboard.press("+")
+    page.keyboard.press("y")
+    expect(page.locator(".toast")).to_contain_text("Link copied")
+    link = page.evaluate("navigator.clipboard.readText()")
+
+    other = new_page()
+    other.goto(link)
+
+    expect(grid(other)).to_have_attribute("data-live", "live")
+    assert shown(other) == ["Tesla", "a", "b", "b1"]
+    expect(row(other, run, "b")).to_have_attribute("aria-selected", "true")
+    expect(other.locator("[data-fit]")).to_be_visible()
+    assert "open=" not in other.url
+
+
+def test_a_closer_look_at_the_time_is_in_the_address_and_can_be_left(page, run):
+    run.say("a", "STARTED")
+    run.say("b", "COMPLETED")
+    open_page(page, run)
+    whole = row(page, run, "a").locator(".bar").bounding_box()["width"]
+    row(page, run, "a").focus()
+
+    page.keyboard.press("+")
+    expect(page).to_have_url(re.compile(r"[?&]t=\d+-\d+"))
+    # What ended long ago is not in this part of the time.
+    expect(row(page, run, "b").locator(".bar")).to_be_hidden()
+    page.keyboard.press("Shift+ArrowLeft")
+    page.locator("[data-fit]").click()
+
+    expect(page.locator("[data-fit]")).to_be_hidden()
+    assert row(page, run, "a").locator(".bar").bounding_box()["width"] == pytest.approx(whole, abs=2)
+    assert "t=" not in page.url
+
+
+def test_a_part_of_the_time_is_chosen_by_drawing_over_the_axis(page, run):
+    run.say("a", "STARTED")
+    open_page(page, run)
+    axis = page.locator(".axis").bounding_box()
+
+    page.mouse.move(axis["x"] + 100, axis["y"] + 12)
+    page.mouse.down()
+    page.mouse.move(axis["x"] + 200, axis["y"] + 12, steps=3)
+    page.mouse.up()
+
+    expect(page.locator("[data-fit]")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"[?&]t=\d+-\d+"))
+
+
+def test_follow_leads_to_what_began_last_and_ends_with_a_scroll(page, live_tower):
+    run = Run(live_tower, "a")
+    run.register_all([f"x{n}" for n in range(300)])
+    open_page(page, run)
+    row(page, run, "root").focus()
+    page.keyboard.press("l")
+    expect(page.locator("[data-follow]")).to_have_attribute("aria-pressed", "true")
+
+    run.say("x250", "STARTED")
+    expect(row(page, run, "x250")).to_be_in_viewport()
+    page.locator("[data-scroll]").hover()
+    page.mouse.wheel(0, -100)
+
+    expect(page.locator("[data-follow]")).to_have_attribute("aria-pressed", "false")
+
+
+def test_title_and_icon_of_the_tab_show_the_state(page, run):
+    open_page(page, run)
+    icon = page.locator("link[rel=icon]")
+    expect(icon).to_have_attribute("href", re.compile("pending"))
+
+    run.say("root", "STARTED", progress=40)
+    expect(page).to_have_title(re.compile("^▶ 40 % · Tesla · Command Tower$"))
+    expect(icon).to_have_attribute("href", re.compile("running"))
+    run.ask("PAUSE")
+    expect(page).to_have_title(re.compile("^⏸ · Tesla"))
+    expect(icon).to_have_attribute("href", re.compile("paused"))
+    run.say("b", "FAILED")
+
+    expect(page).to_have_title(re.compile("^✕ 1 failed · Tesla"))
+    expect(icon).to_have_attribute("href", re.compile("failed"))
+    answer = page.request.get(icon.get_attribute("href"))
+    assert answer.status == 200 and answer.headers["content-type"].startswith("image/svg")
+
+
+def test_a_pause_that_all_obey_is_called_paused(page, run):
+    run.say("a", "STARTED")
+    run.ask("PAUSE", "a")
+    open_page(page, run)
+    notice = page.locator(".notice[data-action=PAUSE] [data-what]")
+    expect(notice).to_have_text("Pausing a")
+
+    run.say("a", "PROGRESS", paused=True)
+
+    expect(notice).to_have_text("Paused a")
+
+
+def test_bands_say_who_asked_for_what_and_why_and_no_label_lies_on_another(page, run):
+    for name in ("a", "b", "c"):
+        run.say(name, "STARTED")
+        run.ask("PAUSE", name, f"because of {name}")
+    run.ask("CANCEL", "c", "enough")
+    open_page(page, run)
+
+    labels = page.locator(".band em")
+    expect(labels).to_have_text(
+        [
+            "Pause a · suite · “because of a”",
+            "Pause b · suite · “because of b”",
+            "Pause c · suite · “because of c”",
+            "Cancel c · suite · “enough”",
+        ]
+    )
+    boxes = [labels.nth(n).bounding_box() for n in range(4)]
+    for one, other in itertools.combinations(boxes, 2):
+        beside = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
+        above = one["y"] + one["height"] <= other["y"] or other["y"] + other["height"] <= one["y"]
+        assert beside or above
+    expect(page.locator(".band[data-action=CANCEL]")).to_have_attribute("data-open", "true")
+
+
+def test_one_task_is_not_called_tasks(page, live_tower):
+    run = Run(live_tower, "")
+    open_page(page, run)
+    facts = page.locator(".facts")
+    expect(facts).to_contain_text(re.compile(r"\b1 task(?!s)"))
+
+    run.register("a")
+
+    expect(facts).to_contain_text("2 tasks")
+
+
+def test_the_parts_of_a_path_stand_apart(page, run):
+    open_page(page, run, f"?node={run.task('a')}")
+
+    first = page.locator("[data-list=path] a").first
+    sides = first.evaluate(
+        "a => { const s = getComputedStyle(a, '::after'); return [s.content, s.marginLeft, s.marginRight]; }"
+    )
+
+    assert sides[0] == '"/"'
+    assert all(float(side.removesuffix("px")) > 2 for side in sides[1:])
+
+
+def test_no_bar_goes_beyond_the_present(page, run):
+    now = int(page.evaluate("Date.now()"))
+    run.say("a", "STARTED", at=now - 60_000)
+    run.say("b", "STARTED", at=now - 50_000)
+    open_page(page, run)
+
+    # A clock that is ahead: it ended in a time that has not come.
+    run.say("b", "COMPLETED", at=now + 40_000)
+
+    expect(row(page, run, "b")).to_have_attribute("data-status", "SUCCESS")
+    edges = page.evaluate(
+        "() => [...document.querySelectorAll('.bar:not([hidden])')].map((bar) =>"
+        " bar.getBoundingClientRect().right - document.querySelector('.now').getBoundingClientRect().left)"
+    )
+    assert edges and max(edges) <= 2
 
 
 @pytest.mark.console_may_say(*AWAY)

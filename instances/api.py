@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from instances import ingest
@@ -23,13 +22,13 @@ MOST_PATH_BYTES = 16 << 20
 class ReportEvents(TowerView):
     def post(self, request: HttpRequest) -> HttpResponse:
         with limits.in_flight.one(self.principal(request).key):
-            return reported(reports_of(reading.read_body(request)).stored())
+            return reported(ingest.reports_in(reading.read_batch(request)).stored())
 
 
 class RegisterTasks(TowerView):
     def post(self, request: HttpRequest) -> HttpResponse:
         with limits.in_flight.one(self.principal(request).key):
-            return registered(registrations_of(reading.read_body(request)).stored())
+            return registered(ingest.registrations_in(reading.read_batch(request)).stored())
 
 
 class StartRun(TowerView):
@@ -44,18 +43,6 @@ class StartRun(TowerView):
             "created": started.created,
         }
         return answer(told, 201 if started.created else 200)
-
-
-def _items(body: bytes) -> list[Any]:
-    return reading.items(reading.parse(body), settings.TOWER_MAX_BATCH)
-
-
-def reports_of(body: bytes) -> ingest.Request[IngestReport]:
-    return ingest.reports_in(_items(body))
-
-
-def registrations_of(body: bytes) -> ingest.Request[RegisterReport]:
-    return ingest.registrations_in(_items(body))
 
 
 def reported(report: IngestReport) -> HttpResponse:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.http import HttpResponse
 from django.http.request import split_domain_port, validate_host
 
-from instances import api
+from instances import api, ingest
 from instances.ingest import Request
 from tower import error_pages, logs, reading
 from tower.access import limits
@@ -29,15 +29,17 @@ from tower.middleware import framed
 log = logging.getLogger("tower.direct")
 Application = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 
-#: path → (route, what reads its body, what writes its answer).
-DOORS: Mapping[str, tuple[str, Callable[[bytes], Request[Any]], Callable[[Any], HttpResponse]]] = {
-    "/api/v1/events/": ("api:events", api.reports_of, api.reported),
-    "/api/v1/tasks/": ("api:tasks", api.registrations_of, api.registered),
+#: path → (route, what reads its items, what writes its answer).
+DOORS: Mapping[str, tuple[str, Callable[[list[Any]], Request[Any]], Callable[[Any], HttpResponse]]] = {
+    "/api/v1/events/": ("api:events", ingest.reports_in, api.reported),
+    "/api/v1/tasks/": ("api:tasks", ingest.registrations_in, api.registered),
 }
-#: The headers that a plain request may have another value in than these; ``None``: any value.
+#: The headers of which only these values are plain.
 PLAIN: Mapping[bytes, frozenset[bytes]] = {
-    b"content-type": frozenset({b"application/json", b"application/json; charset=utf-8"}),
-    b"content-encoding": frozenset({b"identity"}),
+    b"content-type": frozenset(
+        {b"application/json", b"application/json; charset=utf-8", b"application/x-ndjson"}
+    ),
+    b"content-encoding": frozenset({b"identity", b"gzip", b"zstd"}),
     b"accept": frozenset({b"*/*", b"application/json", b"application/json, */*"}),
 }
 #: A larger body is read in a thread, so that the loop goes on meanwhile (about 1 ms).
@@ -51,8 +53,8 @@ class Direct:
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         door = DOORS.get(scope["path"]) if scope["method"] == "POST" else None
-        token = _token(scope) if door else None
-        if door is None or token is None:
+        plain = _plain(scope) if door else None
+        if door is None or plain is None:
             await self.django(scope, receive, send)
             return
         body = await _body(receive)
@@ -61,12 +63,15 @@ class Direct:
         route, read, written = door
         logs.note(route=route)
         try:
-            principal = await self._let_in(token, route)
-            if len(body) > settings.TOWER_MAX_BODY_BYTES:
-                raise reading.body_too_large()
+            principal = await self._let_in(plain.token, route)
+
+            def request() -> Request[Any]:
+                return read(reading.batch(reading.unpacked(body, plain.encoding), plain.media_type))
+
             with limits.in_flight.one(principal.key):
-                request = await asyncio.to_thread(read, body) if len(body) > LARGE else read(body)
-                answer = written(await request.arrived())
+                small = len(body) <= LARGE and not plain.encoding
+                handed = request() if small else await asyncio.to_thread(request)
+                answer = written(await handed.arrived())
         except Exception as error:
             answer = _refused(error)
         await _send(send, framed(answer, scope["path"], logs.request_id()))
@@ -79,8 +84,14 @@ class Direct:
         return principal
 
 
-def _token(scope: dict[str, Any]) -> str | None:
-    """The token of a plain request; None where Django has to look at it."""
+class Plain(NamedTuple):
+    token: str
+    media_type: str
+    encoding: str
+
+
+def _plain(scope: dict[str, Any]) -> Plain | None:
+    """What has to be known of a plain request; None where Django has to look at it."""
     seen: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         if name in seen and (name in PLAIN or name in {b"authorization", b"host"}):
@@ -88,11 +99,15 @@ def _token(scope: dict[str, Any]) -> str | None:
         seen[name] = value
         if (plain := PLAIN.get(name)) is not None and value.lower() not in plain:
             return None
-    kind, _, raw = seen.get(b"authorization", b"").partition(b" ")
+    kind, _, token = seen.get(b"authorization", b"").partition(b" ")
     host, _port = split_domain_port(seen.get(b"host", b"").decode("latin1"))
     if kind.lower() != b"bearer" or b"content-type" not in seen or scope.get("query_string"):
         return None
-    return raw.decode("latin1").strip() if host and validate_host(host, settings.ALLOWED_HOSTS) else None
+    if not host or not validate_host(host, settings.ALLOWED_HOSTS):
+        return None
+    media_type = seen[b"content-type"].decode().partition(";")[0].lower()
+    encoding = seen.get(b"content-encoding", b"identity").decode().lower()
+    return Plain(token.decode("latin1").strip(), media_type, "" if encoding == "identity" else encoding)
 
 
 async def _body(receive: Any) -> bytes | None:

@@ -284,6 +284,8 @@ def _canonical(read: Sequence[_Read]) -> list[str]:
 
 
 def _object(item: Any) -> dict[str, Any]:
+    if isinstance(item, reading.Broken):
+        raise _Refused(item.refusal)
     if not isinstance(item, dict):
         raise _Refused(Refusal("invalid_type", "An item must be an object.", {"field": ""}))
     if found := reading.unfit(item, skip=SKIP):

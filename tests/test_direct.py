@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -20,6 +21,7 @@ from tower.access.models import Token
 from tower.access.tokens import make_token
 from tower.errors import Backpressure
 from tower.onehop import OneHop
+from tower.reading import zstd
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -102,6 +104,8 @@ SOME = json.dumps([event("e1"), event("e2", event_type="STOPPED"), 5]).encode()
 LONG = json.dumps([event(f"e{k}") for k in range(999)]).encode()
 NONE = json.dumps([event("e1", task_id="global_action")]).encode()
 
+NDJSON = {"content-type": "application/x-ndjson"}
+
 #: (name, path, body, headers over the plain ones, status).
 TABLE: list[tuple[str, str, bytes, dict[str, str], int]] = [
     ("events that are taken", EVENTS, GOOD, {}, 200),
@@ -123,6 +127,13 @@ TABLE: list[tuple[str, str, bytes, dict[str, str], int]] = [
     ("no token", EVENTS, GOOD, {"authorization": "Bearer"}, 401),
     ("a charset", EVENTS, GOOD, {"content-type": "application/json; charset=utf-8"}, 200),
     ("an encoding that is none", EVENTS, GOOD, {"content-encoding": "identity"}, 200),
+    ("a line each", EVENTS, b"\n".join(json.dumps(event(id)).encode() for id in "ab"), NDJSON, 200),
+    ("a broken line", EVENTS, json.dumps(event("a")).encode() + b"\n{", NDJSON, 207),
+    ("packed by gzip", EVENTS, gzip.compress(GOOD), {"content-encoding": "gzip"}, 200),
+    ("packed by zstd", EVENTS, zstd.compress(GOOD), {"content-encoding": "zstd"}, 200),
+    ("a bomb", EVENTS, gzip.compress(b" " * (20 << 20)), {"content-encoding": "gzip"}, 413),
+    ("a packed body that is cut off", EVENTS, gzip.compress(GOOD)[:-2], {"content-encoding": "gzip"}, 400),
+    ("another packing", EVENTS, GOOD, {"content-encoding": "gzip"}, 400),
     ("what is accepted", EVENTS, GOOD, {"accept": "application/json"}, 200),
 ]  # fmt: skip
 
@@ -153,7 +164,7 @@ STRANGE: list[tuple[str, dict[str, Any]]] = [
     ("a query", {"query": b"x=1"}),
     ("a form", {"headers": {"content-type": "application/x-www-form-urlencoded"}}),
     ("no type", {"headers": {"content-type": ""}}),
-    ("a packed body", {"headers": {"content-encoding": "gzip"}}),
+    ("a packed body of another kind", {"headers": {"content-encoding": "br"}}),
     ("an answer in XML", {"headers": {"accept": "text/xml"}}),
     ("a foreign host", {"headers": {"host": "evil.example"}}),
     ("no host", {"headers": {"host": ""}}),

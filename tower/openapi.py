@@ -79,7 +79,8 @@ CODES: Mapping[str, str] = {
     "tree_too_large": "a tree has 1,000,000 tasks",
     "unavailable": "not stored; send again",
     "unknown_enum": "details.allowed says which values there are",
-    "unsupported_encoding": "send the body as it is",
+    "unsupported_encoding": "send the body as it is, or packed once by gzip or zstd",
+    "invalid_encoding": "the body is cut off, damaged, or goes on behind its end",
     "unsupported_media_type": "send application/json in UTF-8",
 }
 
@@ -473,7 +474,10 @@ class TowerSchema(AutoSchema):
             "responses": _responses(call),
         }
         if call.body is not None:
-            content = {"application/json": {"schema": call.body}}
+            content: Json = {"application/json": {"schema": call.body}}
+            if _batch(call) is not None:
+                said = "An item a line; `rejected` numbers them by their lines, from 0."
+                content["application/x-ndjson"] = {"schema": {"type": "string", "description": said}}
             operation["requestBody"] = {"required": True, "content": content}
         return operation
 
@@ -487,9 +491,14 @@ def _in_query(query: Mapping[str, Json]) -> list[Json]:
     return [{"in": "query", "name": name, "schema": schema} for name, schema in query.items()]
 
 
+def _batch(call: Call) -> Json | None:
+    """The answer of a call that takes several items."""
+    return next((s for s in call.answers.values() if s in (ref("Registered"), ref("Reported"))), None)
+
+
 def _responses(call: Call) -> Json:
     found = {str(status): _answer(status, schema) for status, schema in call.answers.items()}
-    batch = next((s for s in call.answers.values() if s in (ref("Registered"), ref("Reported"))), None)
+    batch = _batch(call)
     for status in sorted({*call.refused, *EVERYBODYS}):
         # A batch of which nothing was taken says so beside the usual keys.
         both = {"anyOf": [ref("Error"), batch]} if batch and status in {400, 503} else ref("Error")

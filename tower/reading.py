@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +23,11 @@ from pydantic_core import core_schema, from_json
 
 from tower.errors import Refusal, TowerError
 
+if sys.version_info >= (3, 14):
+    from compression import zstd as zstd
+else:
+    from backports import zstd as zstd
+
 INT_MOST = 2**63 - 1
 #: The parser's own limit: a body with more levels is refused whole, as too deep.
 BODY_LEVELS = 200
@@ -30,27 +37,74 @@ _KEY_SHOWN = 64
 
 # -- bytes
 
+JSON, LINES = "application/json", "application/x-ndjson"
+#: A frame may ask for so much memory; zstd's own limit is 128 MiB.
+ZSTD_WINDOW_LOG = 23
+
 
 def read_body(request: Any) -> bytes:
-    """The body of a JSON request, whole and within the limit; else 413 or 415."""
+    """The body of a JSON request, unpacked, whole and within the limit; else 400, 413 or 415."""
+    media_type_of(request.META.get("CONTENT_TYPE") or "", {JSON})
+    return _unpacked_body(request)
+
+
+def read_batch(request: Any) -> list[Any]:
+    """The items of a request that may have several: JSON, or a line each."""
+    kind = media_type_of(request.META.get("CONTENT_TYPE") or "", {JSON, LINES})
+    return batch(_unpacked_body(request), kind)
+
+
+def batch(body: bytes, media_type: str) -> list[Any]:
+    """The items of an unpacked body, within ``TOWER_MAX_BATCH``."""
+    most = settings.TOWER_MAX_BATCH
+    return lines(body, most) if media_type == LINES else items(parse(body), most)
+
+
+def _unpacked_body(request: Any) -> bytes:
     meta = request.META
-    _check_type(meta.get("CONTENT_TYPE") or "")
-    encoding = (meta.get("HTTP_CONTENT_ENCODING") or "identity").strip().lower()
-    if encoding != "identity":
-        raise TowerError(
-            "Send the body as it is, with no Content-Encoding.", code="unsupported_encoding", http_status=415
-        )
-    most = settings.TOWER_MAX_BODY_BYTES
     try:
         # A chunked body has no length; the server's own count ends it before our code runs.
-        if int(meta.get("CONTENT_LENGTH") or 0) > most:
+        if int(meta.get("CONTENT_LENGTH") or 0) > settings.TOWER_MAX_BODY_BYTES:
             raise body_too_large()
         raw: bytes = request.body
     except RequestDataTooBig as error:
         raise body_too_large() from error
+    return unpacked(raw, meta.get("HTTP_CONTENT_ENCODING") or "")
+
+
+def unpacked(raw: bytes, encoding: str) -> bytes:
+    """A body without its Content-Encoding, never more than ``TOWER_MAX_BODY_BYTES`` of it."""
+    most, name = settings.TOWER_MAX_BODY_BYTES, encoding.strip().lower() or "identity"
     if len(raw) > most:
         raise body_too_large()
-    return raw
+    if name == "identity":
+        return raw
+    unpacker: Any
+    if name == "gzip":
+        unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    elif name == "zstd":
+        unpacker = zstd.ZstdDecompressor(
+            options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG}
+        )
+    else:
+        raise TowerError(
+            "Send the body as it is, or packed once by gzip or zstd.",
+            code="unsupported_encoding",
+            http_status=415,
+        )
+    try:
+        body: bytes = unpacker.decompress(raw, most + 1)
+    except (zlib.error, zstd.ZstdError) as error:
+        raise _invalid_encoding(name) from error
+    if len(body) > most:
+        raise body_too_large()
+    if not unpacker.eof or unpacker.unused_data:
+        raise _invalid_encoding(name)
+    return body
+
+
+def _invalid_encoding(name: str) -> TowerError:
+    return TowerError(f"The body is not one whole piece of {name}.", code="invalid_encoding")
 
 
 def body_too_large() -> TowerError:
@@ -58,11 +112,16 @@ def body_too_large() -> TowerError:
     return TowerError(f"A body may have {most} bytes.", code="body_too_large", http_status=413, limit=most)
 
 
-def _check_type(content_type: str) -> None:
+def media_type_of(content_type: str, known: Collection[str]) -> str:
+    """One of ``known``, in UTF-8; else 415."""
     kind, _, rest = content_type.partition(";")
+    kind = kind.strip().lower()
     charset = rest.partition("charset=")[2].strip().strip('"').lower() if "charset=" in rest else "utf-8"
-    if kind.strip().lower() != "application/json" or charset not in {"utf-8", "utf8"}:
-        raise TowerError("Send application/json in UTF-8.", code="unsupported_media_type", http_status=415)
+    if kind not in known or charset not in {"utf-8", "utf8"}:
+        raise TowerError(
+            f"Send {' or '.join(sorted(known))} in UTF-8.", code="unsupported_media_type", http_status=415
+        )
+    return kind
 
 
 # -- JSON
@@ -85,6 +144,28 @@ def parse(raw: bytes) -> Any:
     if "surrogate" in said or "hex escape" in said:
         return _parse_leniently(raw)
     raise _invalid_json(said, _offset(raw, said))
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """What stands in a batch for a line that could not be read."""
+
+    refusal: Refusal
+
+
+def lines(raw: bytes, most: int) -> list[Any]:
+    """NDJSON: the value of each line, or what is wrong with it. A last line break ends the last line."""
+    parts = raw.removesuffix(b"\n").split(b"\n") if raw else []
+    if len(parts) > most:
+        raise batch_too_large(most)
+    return [_line(part) for part in parts]
+
+
+def _line(part: bytes) -> Any:
+    try:
+        return parse(part)
+    except TowerError as error:
+        return Broken(Refusal(error.code, error.message.replace("The body", "The line"), error.details))
 
 
 def _parse_leniently(raw: bytes) -> Any:
@@ -142,10 +223,14 @@ def items(value: Any, limit: int) -> list[Any]:
     if not isinstance(value, list):
         raise TowerError("The body must be an object or a list of objects.", code="invalid_body")
     if len(value) > limit:
-        raise TowerError(
-            f"A batch may have {limit} items.", code="batch_too_large", http_status=413, limit=limit
-        )
+        raise batch_too_large(limit)
     return value
+
+
+def batch_too_large(limit: int) -> TowerError:
+    return TowerError(
+        f"A batch may have {limit} items.", code="batch_too_large", http_status=413, limit=limit
+    )
 
 
 def one(value: Any) -> dict[str, Any]:

@@ -8,12 +8,13 @@ import random
 import signal
 import socket
 import threading
+from typing import Any
 
 import pytest
 import redis
 
 from tests import servers
-from tests.faults.load import Load
+from tests.faults.load import Load, cut
 from tests.servers import until
 
 WEB, CONSUMER, SWEEPER, VALKEY = "manage.py web", "manage.py consume", "manage.py sweep", "valkey-server"
@@ -105,6 +106,91 @@ def test_f29_what_is_said_again_after_a_lost_answer_is_there_once(tower):
     assert (reported[0], reported[1]["accepted"], reported[1]["duplicates"]) == (200, 0, 50)
     assert (asked[0], asked[1]["id"]) == (200, "f29-c")
     assert len(tower.get("controls/?trace_id=f29")[1]["results"]) == 1
+
+
+# -- deliveries in any order
+
+
+#: What a task says after it began: plain, retried, late, contradicting.
+ENDS = (
+    [("COMPLETED", {"output_ref": "s3://out"})],
+    [("FAILED", {"error_code": "E"}), ("STARTED", {}), ("COMPLETED", {})],
+    [("STARTED", {"attempt": 2}), ("FAILED", {"attempt": 2}), ("COMPLETED", {"attempt": 1})],
+    [("CANCELLED", {}), ("COMPLETED", {"output_ref": "too late"})],
+    [("COMPLETED", {"skipped": True}), ("PROGRESS", {"progress": 70})],
+    [("PROGRESS", {"paused": True})],
+)
+
+
+def a_history() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Registrations and reports of one run, with a plan and an aggregator."""
+    rng = random.Random(16)
+    shared: dict[str, Any] = {"job_id": "j", "actor_type": "EXECUTION"}
+    tasks = [shared | {"id": "t0", "split_count": 5}]
+    tasks += [shared | {"id": f"t{i}", "parent_id": f"t{(i - 1) // 5}"} for i in range(1, 31)]
+    tasks.append(shared | {"id": "sum", "parent_id": "t1", "actor_type": "GROUP_AGG"})
+    reports: list[dict[str, Any]] = []
+    for i in range(6, 31):
+        said = [("STARTED", {"worker": f"w{i % 3}"}), ("PROGRESS", {"progress": 40, "message": "half way"})]
+        for n, (kind, payload) in enumerate([*said, *rng.choice(ENDS)]):
+            report = {"event_id": f"t{i}-{n}", "task_id": f"t{i}", "event_type": kind, "payload": payload}
+            reports.append(report | {"timestamp_ms": 1_734_567_890_000 + 1_000 * n + i})
+    return tasks, reports
+
+
+#: Neither are the others functions of what was said: numbers, and when the tower heard of it.
+SAME = (
+    "parent_id", "job_id", "actor_type", "status", "depth", "split_count", "completed_children", "output_ref",
+    "error_code", "error_msg", "started_at", "finished_at", "reported_status", "attempt", "progress",
+    "message", "registered", "attached", "holds",
+)  # fmt: skip
+
+
+def tree_of(tower, trace_id):
+    nodes = tower.get(f"traces/{trace_id}/tree/")[1]["nodes"]
+    return {
+        node["id"]: {name: node.get(name) for name in SAME}
+        | {"path": node["node_path"].replace(trace_id, "T", 1)}
+        for node in nodes
+    }
+
+
+def told(tower, trace_id):
+    """How many reports are in the log."""
+    return len(tower.get(f"traces/{trace_id}/events/?origin=actor&limit=500")[1]["results"])
+
+
+@pytest.fixture(scope="module")
+def in_order(tower):
+    """The history as it happened, and the tree that it gives."""
+    tasks, reports = a_history()
+    assert tower.post("tasks/", [task | {"trace_id": "f16"} for task in tasks])[0] == 201
+    assert tower.post("events/", [one | {"trace_id": "f16"} for one in reports])[0] == 200
+    return tasks, reports, tree_of(tower, "f16")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_f16_what_comes_twice_in_another_order_and_split_otherwise_gives_the_same_tree(tower, in_order, seed):
+    tasks, reports, expected = in_order
+    rng, trace = random.Random(seed), f"f16-{seed}"
+    queue = redis.Redis.from_url((tower.home / "secrets" / "redis_url").read_text())
+    told_once = tasks + reports
+    deliveries = told_once + rng.sample(told_once, len(told_once) // 5)
+    rng.shuffle(deliveries)
+
+    for batch in cut(deliveries, rng):
+        for path in ("tasks/", "events/"):
+            mine = [item for item in batch if ("event_id" in item) == (path == "events/")]
+            items = [item | {"trace_id": trace} for item in mine]
+            if items and path == "events/" and rng.random() < 0.5:
+                for item in items:
+                    queue.xadd("tms.task.events", {"event": json.dumps(item)})
+            elif items:
+                status, answer = tower.post(path, items)
+                assert status in {200, 201}, answer
+
+    until(lambda: told(tower, trace) == len(reports), "all is folded")
+    assert tree_of(tower, trace) == expected
 
 
 # -- a storm

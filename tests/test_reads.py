@@ -304,6 +304,16 @@ def test_only_the_fields_that_are_asked_for(get):
     assert get(f"traces/{tree.id}/tree/?fields=nonsense", 400)["error"]["details"]["field"] == "fields"
 
 
+def test_a_task_gives_only_the_fields_that_are_asked_for(get):
+    tree = a_tree("root:RUNNING")
+
+    body = get(f"tasks/root/?trace_id={tree.id}&fields=status,input_params")
+
+    assert body == {"id": "root", "status": "RUNNING", "input_params": {}}
+    error = get(f"tasks/root/?trace_id={tree.id}&fields=nonsense", 400)["error"]
+    assert error["details"]["field"] == "fields"
+
+
 def test_b46_a_page_of_a_tree_ends_at_16_mib(get, monkeypatch):
     monkeypatch.setattr(api_reads, "MOST_BYTES", 20_000)
     monkeypatch.setattr(api_reads, "FIRST_ROWS", 3)

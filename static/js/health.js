@@ -1,5 +1,6 @@
 // Asks for the cards again and writes what changed. The words are the server's.
 import { paintTime } from "./marks.js";
+import { announce } from "./voice.js";
 
 const tiles = document.getElementById("tiles");
 const marks = document.getElementById("marks").content;
@@ -30,7 +31,9 @@ async function ask() {
     if (!answer.ok) throw new Error(String(answer.status));
     const { in_short: inShort, cards, at_ms: atMs } = await answer.json();
     if (!cards.every(paint) || cards.length !== tiles.children.length) return location.reload();
-    write(document.getElementById("in-short"), inShort);
+    const said = document.getElementById("in-short");
+    if (said.textContent !== inShort) announce(inShort);
+    write(said, inShort);
     paintTime(at, atMs);
     told(true);
   } catch {

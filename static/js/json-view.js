@@ -228,8 +228,10 @@ export class JsonView {
     const cut = value.length > LETTERS && !this.long.has(path);
     const href = linkOf(value);
     if (href && !cut) {
-      part.append(outward(href, value), " ", make("small", "host", hostOf(href)));
-      /** @type {HTMLElement} */ (part.firstElementChild).tabIndex = -1;
+      const link = outward(href, "");
+      link.append(this.#marked(value, ""));
+      link.tabIndex = -1;
+      part.append(link, " ", make("small", "host", hostOf(href)));
       return part;
     }
     part.append('"', this.#marked(cut ? value.slice(0, LETTERS) : value, ""), cut ? "…" : '"');

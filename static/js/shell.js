@@ -5,6 +5,10 @@ import { announce } from "./voice.js";
 /** Times come from the server in UTC; a reader wants them in the own time zone. */
 for (const part of document.querySelectorAll("time[datetime][data-local]")) paintTime(part, Date.parse(part.dateTime));
 
+/** What the server has to say is spoken by the one voice of the page. */
+const said = [...document.querySelectorAll("[data-say]")].map((part) => part.textContent.trim());
+if (said.length) announce(said.join(" "));
+
 /** `[data-since]` (milliseconds) ticks once a second; one clock for the page, none in a hidden tab. */
 const sent = Number(document.querySelector("[data-now]")?.dataset.now);
 const ahead = sent ? sent - Date.now() : 0;

@@ -254,7 +254,7 @@ export class DetailPane {
       Object.assign(document.createElement("dt"), { textContent: key }), Object.assign(document.createElement("dd"), { textContent: String(value) })]));
     this.#output(task.output_ref);
     this.#notes();
-    this.#offerTabs();
+    this.#hasTold();
   }
 
   /** @param {string | null} ref */
@@ -274,6 +274,10 @@ export class DetailPane {
   /** What the server's sentences bring along. */
   #hasTold() {
     this.#offerTabs();
+    const alike = /** @type {HTMLAnchorElement} */ (this.pane.querySelector("[data-link=alike]")), code = this.task?.error_code ?? "";
+    alike.hidden = !this.list("alike").children.length || !code || code.includes('"');
+    const query = new URLSearchParams({ node: this.store.ids[this.n] ?? "", tab: "error", q: `error:"${code}"` });
+    alike.href = `?${query}`;
     if (this.tab === "parameters") this.#parameters();
   }
 

@@ -319,6 +319,8 @@ def test_an_error_leads_to_the_others_with_its_code(page, run):
     expect(pane(page).locator("[data-field=error_msg]")).to_have_text("slow\ndown")
     others = pane(page).locator("[data-list=alike]")
     expect(others).to_have_text("Also failed with this code: b.")
+    find = pane(page).locator("[data-link=alike]")
+    expect(find).to_have_attribute("href", re.compile(r"q=error%3A%22HTTP_429%22"))
 
     others.get_by_role("link", name="b").click()
 

@@ -69,6 +69,7 @@ class Fault:
             self.reached += 1
             mine = self.time in (0, self.reached)
         if mine:
+            log.warning("fault_reached")
             self.deed(self.ms)
 
 

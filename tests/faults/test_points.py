@@ -172,6 +172,29 @@ def test_f2_a_sweeper_that_dies_on_its_way_to_redis_leaves_it_to_the_next(a_part
     until(lambda: command() == "PAUSE", "it is delivered")
 
 
+# -- F5: a signal
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("role", ["web", "consume", "sweep"])
+def test_f5_each_process_leaves_at_a_signal_whatever_the_database_does(a_part, role, times):
+    """A transaction hangs for minutes; what was in its hands was not acknowledged, and is done again."""
+    put(report("e1"))
+    part = a_part(role, armed="before_commit=delay:300000")
+    if role == "web":
+        threading.Thread(target=part.post, args=["tasks/", TASK], daemon=True).start()
+    until(lambda: "fault_reached" in part.said, "a transaction hangs")
+
+    for _ in range(times):
+        part.up.send_signal(signal.SIGTERM)
+
+    part.up.wait(60)
+    assert (stored(), Trace.objects.count()) == ([], 0)
+    age_pending()
+    a_part("consume")
+    until(lambda: stored() == ["e1"], "another one folds the report")
+
+
 # -- F10, F26: the database is slow, or one sender takes more than its part
 
 

@@ -27,6 +27,7 @@ export class Rows {
     this.grid = grid;
     this.scroller = scroller;
     this.canvas = canvas;
+    this.pane = /** @type {HTMLElement | null} */ (document.querySelector("[data-pane]"));
     this.store = store;
     this.order = order;
     this.waterfall = waterfall;
@@ -108,6 +109,14 @@ export class Rows {
     if (this.inside) return { top: this.scroller.scrollTop, height: this.scroller.clientHeight };
     const box = this.canvas.getBoundingClientRect();
     return { top: -box.top, height: innerHeight };
+  }
+
+  /** The same without what lies under the pane, where that covers the tree. */
+  #free() {
+    const view = this.#view(), pane = this.pane;
+    if (!pane || pane.hidden || getComputedStyle(pane).position !== "fixed") return view;
+    const from = this.inside ? this.scroller.getBoundingClientRect().top : 0;
+    return { top: view.top, height: Math.max(this.height, Math.min(view.height, pane.getBoundingClientRect().top - from)) };
   }
 
   /** @param {number} by */
@@ -369,7 +378,7 @@ export class Rows {
     this.canvas.style.height = `${this.order.length * this.height}px`;
     const index = this.order.at(n);
     if (index < 0) return;
-    const { top, height } = this.#view();
+    const { top, height } = this.#free();
     const above = this.inside ? 0 : 44, from = index * this.height, to = from + this.height;
     let by = 0;
     if (where === "center") by = from - top - (height - this.height) / 2;

@@ -394,6 +394,21 @@ def test_the_next_failure_is_found_through_folds(page, live_tower):
     expect(page.locator("#status")).to_have_text("failure 2 of 2")
 
 
+@pytest.mark.parametrize("width", [360, 800])
+def test_a_row_that_is_gone_to_does_not_hide_under_the_pane(new_page, live_tower, width):
+    run = Run(live_tower, "")
+    run.register_all([f"x{n}" for n in range(60)])
+    run.say("x59", "FAILED")
+    page = open_page(new_page(viewport={"width": width, "height": 700}), run, f"?node={run.task('x3')}")
+    row(page, run, "x3").focus()
+
+    page.keyboard.press("n")
+
+    expect(row(page, run, "x59")).to_be_focused()
+    below = row(page, run, "x59").bounding_box()
+    assert below["y"] + below["height"] <= page.locator("[data-pane]").bounding_box()["y"]
+
+
 def test_search_keeps_matches_and_what_is_above_them(page, live_tower):
     run = Run(live_tower, "a b")
     run.register("needle", "a")

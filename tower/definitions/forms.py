@@ -142,7 +142,7 @@ class DefinitionForm(JoinFields, forms.ModelForm):  # type: ignore[type-arg]  # 
         ),
     )
     #: The version that the editor looked at, so that nobody's change is written over unseen.
-    seen_version = forms.IntegerField(required=False, widget=forms.HiddenInput)
+    seen_version = forms.IntegerField(label="", required=False, widget=forms.HiddenInput)
 
     class Meta:
         model = TaskDefinition

@@ -133,16 +133,18 @@ def context(
     chips = list(chips_of(place))
     now_ms = now()
     segment, sort, here = place["segment"], place["sort"], run_views.canonical(place.asked)
+    in_view = any(view.query == here for view in views)
     return {
         "runs": [Run.of(summary, now_ms, place) for summary in found["results"]],
         "newer": found["previous"],
         "older": found["next"],
         "nothing_at_all": not known[""],
-        "segments": segments(place, known, segment),
+        # A segment keeps the filters that somebody chose, not those of a saved view: that is a tab too.
+        "segments": segments(Place(QueryDict(), place.home) if in_view else place, known, segment),
         "views": [(view, view.query == here) for view in views],
-        "no_view_here": not any(view.query == here for view in views),
+        "no_view_here": not in_view,
         "here": here,
-        "none_here": SEGMENTS[segment].none_here,
+        "none_here": SEGMENTS[segment or ("finished" if SORTS[sort].by else "")].none_here,
         "asked": {"segment": segment, "sort": sort, **{name: place[name] for name in FILTERS}},
         "labels": [(label, place.but(label=others_than(label, place))) for label in place.labels()],
         "picks": picks(place),

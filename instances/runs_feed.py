@@ -78,6 +78,8 @@ class RunsFeed:
         self._born: set[int] = set()
         self._counts: Counts = {}
         self._count_at = 0.0
+        #: Something was said with counts from before it.
+        self._owes_counts = False
         self._spoke_at = 0.0
 
     # -- what the hub tells
@@ -98,7 +100,7 @@ class RunsFeed:
         heard, self._dirty = self._dirty, set()
         if changed or newest > self._newest:
             await self._tell((changed | heard) & shown, now)
-        elif heard:
+        elif heard or (self._owes_counts and now >= self._count_at):
             await self._tell(heard & shown, now)
         elif now - self._spoke_at >= BEAT_SECONDS:
             self._spoke_at = now
@@ -123,6 +125,9 @@ class RunsFeed:
             start = time.monotonic()
             self._counts = await in_database(read_counts)
             self._count_at = now + COUNTING_SHARE * (time.monotonic() - start)
+            self._owes_counts = False
+        else:
+            self._owes_counts = True
         return self._counts
 
     def _message(self, rows: list[dict[str, Any]], new: list[str], counts: Counts) -> str:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
+from functools import partial
+from types import SimpleNamespace
 
+import orjson
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from instances import finding, glance, ingest, segments
+from instances import finding, glance, ingest, runs_feed, segments
+from instances.live_reads import in_database
 from instances.models import SavedView, Trace, TraceLabel
 from tests.people import bearing, signed_in_as
 from tests.trees import a_tree
@@ -316,6 +321,12 @@ def test_what_runs_longest_began_first(viewer):
     assert shown(viewer.get("/?status=RUNNING&sort=shortest")) == ["second", "first"]
 
 
+def test_where_nothing_has_ended_an_order_by_duration_says_so(viewer):
+    a_tree("root:RUNNING", trace_id="T")
+
+    assert "Nothing has finished yet" in text(viewer.get("/?sort=longest"))
+
+
 def test_the_head_that_sorts_says_how_and_turns_the_order(viewer):
     a_tree("root:RUNNING", trace_id="T")
 
@@ -515,3 +526,35 @@ def test_twenty_views_are_enough(viewer):
         viewer.post("/runs/views/", {"name": f"v{n}", "query": f"q={n}"})
 
     assert SavedView.objects.count() == 20
+
+
+def test_in_a_view_a_segment_leaves_its_filters(viewer):
+    a_tree("root:RUNNING", trace_id="T")
+    viewer.post("/runs/views/", {"name": "v", "query": "status=FAILED"})
+
+    in_view = viewer.get("/?status=FAILED").context["segments"]
+    beside = viewer.get("/?status=RUNNING").context["segments"]
+
+    assert [tab.url for tab in in_view[:2]] == ["/", "/?segment=running"]
+    assert [tab.url for tab in beside[:2]] == ["/?status=RUNNING", "/?status=RUNNING&segment=running"]
+
+
+# -- live
+
+
+async def test_counts_that_were_spared_are_sent_once_they_may_be_read(monkeypatch):
+    monkeypatch.setattr(runs_feed, "COUNTING_SHARE", 1e9)
+    said = []
+
+    async def hear(text):
+        said.append(orjson.loads(text))
+
+    feed = runs_feed.RunsFeed(SimpleNamespace(mode="push", epoch="e"))
+    await feed.show(runs_feed.Reader(hear), [])
+    await in_database(partial(a_tree, "root:RUNNING", trace_id="T"))
+    now = time.monotonic()
+
+    await feed.look(now)
+    await feed.look(now + 1e12)
+
+    assert [message["segments"]["running"] for message in said] == [0, 0, 1]

@@ -26,12 +26,30 @@ SCHEMA = {
         "options": {"type": "object"},
     },
 }
+NESTED = {
+    "type": "object",
+    "properties": {
+        "retry": {
+            "type": "object",
+            "title": "Retry policy",
+            "description": "After a failure",
+            "required": ["attempts"],
+            "properties": {
+                "attempts": {"type": "integer", "maximum": 9},
+                "backoff": {"type": "object", "properties": {"kind": {"enum": ["linear", "double"]}}},
+            },
+        },
+        "notify": {"type": "object", "properties": {"email": {"type": "string"}}},
+    },
+}
 FORM, TEXT, OFF, JOINED = "browser-form", "browser-text", "browser-off", "browser-joined"
 PAGES = {
     "list": "/definitions/",
     "form": f"/definitions/{FORM}/",
     "json": f"/definitions/{FORM}/?as=json",
     "off": f"/definitions/{OFF}/",
+    "nested": "/definitions/browser-nested/",
+    "versions": f"/definitions/{FORM}/versions/?from=1&to=2",
 }
 
 
@@ -54,6 +72,7 @@ def definitions(live_tower):
     )
     define(TEXT, default_params={"url": "https://example.org"})
     define(OFF, is_active=False)
+    define("browser-nested", params_schema=NESTED)
     define(JOINED)
     live_tower.call("PATCH", f"definitions/{FORM}/", {"join": {"policy": "all"}, "timeout_sec": 60})
 
@@ -98,6 +117,35 @@ def test_the_fields_start_a_run_with_what_was_filled_in(new_page, live_tower, sc
         "sites": ["a", "b"],
         "options": {"n": 1},
     }
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_group_of_fields_starts_a_run_with_an_object(new_page, live_tower, scripts):
+    page = new_page(java_script_enabled=scripts)
+    page.goto("/definitions/browser-nested/")
+    group = page.get_by_role("group", name=re.compile("^Retry policy"))
+    group.get_by_label("attempts").fill("12")
+    group.get_by_role("group", name=re.compile("^backoff")).get_by_label("kind").select_option("double")
+
+    page.click("form[data-start] button[type=submit]")
+    expect(group.locator(".f.bad .err")).to_have_text("must be at most 9")
+    group.get_by_label("attempts").fill("5")
+    page.click("form[data-start] button[type=submit]")
+
+    assert params_of_the_run(page, live_tower) == {"retry": {"attempts": 5, "backoff": {"kind": "double"}}}
+
+
+def test_two_versions_are_compared_by_choice(page):
+    page.goto(f"/definitions/{FORM}/")
+
+    page.get_by_role("link", name="Compare two").click()
+
+    expect(page.locator("h1")).to_have_text("From version 1 to version 2")
+    timeout = page.locator(".card", has=page.get_by_role("heading", name="timeout, seconds"))
+    expect(timeout.locator("tr.gone")).to_contain_text("300")
+    expect(timeout.locator("tr.come")).to_contain_text("60")
+    page.get_by_label("From version").select_option("2")
+    expect(page.get_by_text("These two say the same")).to_be_visible()
 
 
 @pytest.mark.parametrize("scripts", [True, False])

@@ -61,8 +61,8 @@ def say(tower, trace, *reports, at=1_700_000_000_000):
     assert status == 200, body
 
 
-def start(tower, trace):
-    body = {"id": f"{trace}.root", "trace_id": trace, "job_id": "pages", "actor_type": "AGENT"}
+def start(tower, trace, **more):
+    body = {"id": f"{trace}.root", "trace_id": trace, "job_id": "pages", "actor_type": "AGENT", **more}
     assert tower.call("POST", "tasks/", body)[0] == 201
 
 
@@ -344,3 +344,110 @@ def test_forced_colours_keep_shapes_words_and_bars(new_page, a_run):
     assert failed.evaluate("part => getComputedStyle(part).backgroundImage").startswith(
         "repeating-linear-gradient"
     )
+
+
+def test_a_filtered_list_offers_only_new_runs_that_belong(page, live_tower, a_run):
+    start(live_tower, "browser-pages-20", labels={"team": "filtered"})
+    page.goto("/?label=team:filtered")
+    expect(page.locator("#live")).to_have_attribute("data-live", "live")
+
+    start(live_tower, "browser-pages-21")
+    for n in (22, 23):
+        start(live_tower, f"browser-pages-{n}", labels={"team": "filtered"})
+
+    line = page.locator("[data-newrows]")
+    expect(line).to_have_text("2 new runs — show")
+    line.click()
+    expect(page.locator("[role=row][data-trace]")).to_have_count(3)
+    expect(page).to_have_url(re.compile(r"\?label=team(:|%3A)filtered$"))
+
+
+def test_a_list_of_nothing_offers_what_comes_to_belong(page, live_tower, a_run):
+    page.goto("/?label=team:nobody-yet")
+    expect(page.get_by_text("No run matches")).to_be_visible()
+    expect(page.locator("#live")).to_have_attribute("data-live", "live")
+
+    start(live_tower, "browser-pages-24", labels={"team": "nobody-yet"})
+
+    page.locator("[data-newrows]").click()
+    expect(row(page, "browser-pages-24")).to_be_visible()
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["drawn by the server", "come live"])
+def test_a_label_in_a_row_is_a_filter(page, live_tower, a_run, live):
+    trace = f"browser-pages-3{int(live)}"
+    labels = {"env": "a b&c", "team": f"labels-{live}"}
+    if not live:
+        start(live_tower, trace, labels=labels)
+    page.goto("/")
+    if live:
+        expect(page.locator("#live")).to_have_attribute("data-live", "live")
+        start(live_tower, trace, labels=labels)
+        page.locator("[data-newrows]").click()
+
+    row(page, trace).get_by_text("env:a b&c").click()
+    page.wait_for_url(re.compile("label="))
+    row(page, trace).get_by_text(f"team:labels-{live}").click()
+
+    expect(page.locator(".tools .chip.on")).to_have_text([re.compile("env:a b&c"), re.compile("team:labels")])
+    expect(page.locator("[role=row][data-trace]")).to_have_count(1)
+    page.locator(".tools .chip.on a").first.click()
+    expect(page.locator(".tools .chip.on")).to_have_count(1)
+
+
+def test_a_head_sorts_and_says_so(page, live_tower, a_run):
+    start(live_tower, "browser-pages-25")
+    say(live_tower, "browser-pages-25", ("root", "STARTED"), ("root", "COMPLETED"))
+    page.goto("/")
+
+    page.get_by_role("columnheader", name="Duration").get_by_role("link").click()
+
+    expect(page.get_by_role("columnheader", name="Duration")).to_have_attribute("aria-sort", "descending")
+    expect(page.locator("select[name=sort]")).to_have_value("longest")
+    page.get_by_role("columnheader", name="Duration").get_by_role("link").click()
+    expect(page.get_by_role("columnheader", name="Duration")).to_have_attribute("aria-sort", "ascending")
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_filters_are_saved_as_a_view_that_opens_the_list_and_goes_again(new_page, a_run, scripts):
+    page = new_page(java_script_enabled=scripts)
+    page.goto("/?status=FAILED")
+
+    page.get_by_role("button", name="Views").click()
+    page.get_by_label("Save these filters as").fill("Failures")
+    page.get_by_label("Open the list with it").check()
+    page.get_by_role("button", name="Save this view").click()
+
+    tab = page.locator(".segs .view")
+    expect(tab).to_have_text("Failures")
+    expect(tab).to_have_attribute("aria-current", "true")
+    page.goto("/")
+    expect(page).to_have_url(re.compile(r"/\?status=FAILED$"))
+    page.locator("[data-segment='']").click()
+    expect(page.locator("[data-segment='']")).to_have_attribute("aria-current", "true")
+
+    page.get_by_role("button", name="Views").click()
+    page.get_by_role("button", name="Delete Failures").click()
+
+    expect(page.locator(".segs .view")).to_have_count(0)
+    page.goto("/")
+    expect(page).to_have_url(re.compile(r"/$"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_filters_sorts_and_the_open_menu_of_views_are_accessible(new_page, a_run, scheme):
+    page = new_page(color_scheme=scheme)
+    page.add_init_script(AXE)
+    page.goto("/?label=team:x&status=FAILED&sort=longest&job_id=pages")
+    page.get_by_role("button", name="Views").click()
+    expect(page.get_by_label("Save these filters as")).to_be_visible()
+
+    assert problems(page) == []
+
+
+def test_the_strip_has_a_text_alternative(page, a_run):
+    page.goto("/")
+
+    strip = page.get_by_role("img", name=re.compile(r"Runs per hour over the last 24 hours: \d+ began"))
+
+    expect(strip).to_be_visible()

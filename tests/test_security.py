@@ -147,7 +147,7 @@ def test_b63_a_token_needs_none() -> None:
 def test_b63_a_form_without_the_csrf_token_gets_a_page() -> None:
     client = signed_in_as("viewer", csrf=True)
 
-    for path in ("/logout/", "/login/", "/theme/", "/login/again/"):
+    for path in ("/logout/", "/login/", "/theme/", "/language/", "/login/again/"):
         answer = client.post(path, {})
         assert answer.status_code == 403 and answer["Content-Type"].startswith("text/html"), path
     assert client.get("/health/").status_code == 200

@@ -197,7 +197,7 @@ export class JsonView {
     item.dataset.path = path;
     item.style.setProperty("--level", String(line.level - 1));
     if (line.more) {
-      item.append(make("span", "more", this.say("json_more", { n: count(line.more) })));
+      item.append(make("span", "rest", this.say("json_more", { n: count(line.more) })));
       return item;
     }
     item.append(make("i", "fold", fold ? "▸" : ""));
@@ -235,7 +235,7 @@ export class JsonView {
       return part;
     }
     part.append('"', this.#marked(cut ? value.slice(0, LETTERS) : value, ""), cut ? "…" : '"');
-    if (cut) part.append(" ", make("small", "more", this.say("json_letters", { n: count(value.length) })));
+    if (cut) part.append(" ", make("small", "rest", this.say("json_letters", { n: count(value.length) })));
     return part;
   }
 
@@ -366,7 +366,7 @@ export class JsonView {
     if (!line || at.closest("a")) return;
     if (at.closest("[data-json-part=copy-line]")) return void this.#copy(line.value);
     if (String(getSelection()) !== "") return; // somebody marks a text
-    if (line.more || (at.closest(".more, .fold, .key, .size") && this.#opens(line))) this.#act(line);
+    if (line.more || (at.closest(".rest, .fold, .key, .size") && this.#opens(line))) this.#act(line);
   }
 
   /** @param {Line} line */

@@ -140,7 +140,7 @@ def test_a_dry_run_says_what_would_go_and_changes_nothing(capsys):
 
     said = capsys.readouterr().out
     assert "old  ended" in said and "young" not in said
-    assert "1 runs with 5 tasks and 10 events would go." in said
+    assert "1 run with 5 tasks and 10 events would go." in said
     assert rows_of(old) == before
     assert not Tombstone.objects.exists()
 
@@ -150,7 +150,7 @@ def test_it_says_what_went(capsys):
 
     prune()
 
-    assert "1 runs with 5 tasks and 10 events went." in capsys.readouterr().out
+    assert "1 run with 5 tasks and 10 events went." in capsys.readouterr().out
 
 
 def test_no_transaction_deletes_more_than_its_step(monkeypatch):

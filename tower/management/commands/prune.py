@@ -32,7 +32,8 @@ class Command(BaseCommand):
         except StoreAway as error:
             raise CommandError("Redis does not answer: the rest goes with the next prune.") from error
         said = "would go" if dry else "went"
-        self.stdout.write(f"{runs} runs with {tasks} tasks and {events} events {said}.")
+        held = f"{counted(tasks, 'task')} and {counted(events, 'event')}"
+        self.stdout.write(f"{counted(runs, 'run')} with {held} {said}.")
 
 
 def days(text: str) -> int:
@@ -42,5 +43,10 @@ def days(text: str) -> int:
     return number
 
 
+def counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def told(one: Going) -> str:
-    return f"{one.trace_id}  ended {iso(one.ended_ms)}  {one.tasks} tasks  {one.events} events"
+    held = f"{counted(one.tasks, 'task')}  {counted(one.events, 'event')}"
+    return f"{one.trace_id}  ended {iso(one.ended_ms)}  {held}"

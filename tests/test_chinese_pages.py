@@ -6,14 +6,16 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from controls.issue import issue
 from instances import ingest
-from instances.words import TABS
+from instances.words import TABS, words
 from tests.people import PASSWORD, signed_in_as
 from tests.test_dead_letters_page import a_letter
 from tests.test_language import CHINESE
@@ -246,3 +248,12 @@ def test_a_form_in_chinese_is_refused_in_chinese(told):
 
     assert "不得小于 3" in page.content.decode()
     assert Reader(page.content.decode()).english() == set()
+
+
+def test_scripts_say_only_words_that_they_are_given():
+    scripts = [path.read_text() for path in Path(settings.BASE_DIR / "static").glob("*/*.js")]
+    one = {key for script in scripts for key in re.findall(r"\bsay\(\"(\w+)\"", script)}
+    counted = {key for script in scripts for key in re.findall(r"\bsayCount\(\"(\w+)\"", script)}
+
+    assert one and counted
+    assert one | {f"{key}_{form}" for key in counted for form in "1n"} <= set(words())

@@ -173,8 +173,10 @@ def told() -> dict[str, str]:
         ("zz", "zz-c", "zz-a"),
     ]
     ingest.register(
-        {"trace_id": trace, "id": id, "parent_id": parent, **shared}
-        for trace, id, parent in [*tasks, ("zz-2", "zz-root-2", None)]
+        [
+            {"trace_id": trace, "id": id, "parent_id": parent, **shared}
+            for trace, id, parent in [*tasks, ("zz-2", "zz-root-2", None)]
+        ]
     )
     for task, kind in (
         ("a", "STARTED"),

@@ -329,7 +329,7 @@ def test_the_list_counts_runs_so_far_and_says_how_long_they_take(monkeypatch):
         a_run()
     newest = a_run("FAILED")
 
-    found = history.runs_of(TaskDefinition.objects.all())
+    found = history.runs_of(list(TaskDefinition.objects.all()))
 
     assert set(found) == {"crawl"}
     assert (found["crawl"].count, found["crawl"].durations) == (3, Durations(61_000, 61_000, 4))

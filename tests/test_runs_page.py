@@ -7,6 +7,7 @@ import re
 import time
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import orjson
 import pytest
@@ -281,6 +282,7 @@ def test_every_filter_with_every_other_finds_the_same_whichever_index_leads(fift
     pool = sorted(length if order.by else range(50), key=key, reverse=order.down)
 
     for (one, fits), (other, fits_too) in itertools.combinations_with_replacement(ASKED.values(), 2):
+        assert one and other
         wanted = [fifty[i] for i in pool if fits(i) and fits_too(i)]
         conditions = list(dict.fromkeys([one, other]))
 
@@ -549,7 +551,8 @@ async def test_counts_that_were_spared_are_sent_once_they_may_be_read(monkeypatc
     async def hear(text):
         said.append(orjson.loads(text))
 
-    feed = runs_feed.RunsFeed(SimpleNamespace(mode="push", epoch="e"))
+    hub: Any = SimpleNamespace(mode="push", epoch="e")
+    feed = runs_feed.RunsFeed(hub)
     await feed.show(runs_feed.Reader(hear), [])
     await in_database(partial(a_tree, "root:RUNNING", trace_id="T"))
     now = time.monotonic()

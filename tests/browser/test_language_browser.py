@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from playwright.sync_api import expect
 
@@ -16,11 +18,15 @@ PEOPLE = {"AD", "suite"}
 def run(live_tower):
     definition = {"id": "zz-job", "name": "zz-name", "actor_type": "AGENT", "code_ref": "zz://x"}
     assert live_tower.call("POST", "definitions/", definition)[0] == 201
-    tasks = [{"id": f"{TRACE}.root", "parent_id": None}]
+    tasks: list[dict[str, Any]] = [{"id": f"{TRACE}.root", "parent_id": None}]
     tasks += [{"id": f"{TRACE}.{name}", "parent_id": f"{TRACE}.root"} for name in ("a", "b", "c")]
     shared = {"trace_id": TRACE, "job_id": "zz-job", "actor_type": "AGENT", "name": "zz-name"}
     assert live_tower.call("POST", "tasks/", [shared | task for task in tasks])[0] == 201
-    reports = [("a", "STARTED", {}), ("b", "STARTED", {}), ("b", "FAILED", {"error_code": "zz-code"})]
+    reports: list[tuple[str, str, dict[str, Any]]] = [
+        ("a", "STARTED", {}),
+        ("b", "STARTED", {}),
+        ("b", "FAILED", {"error_code": "zz-code"}),
+    ]
     reports += [("a", "PROGRESS", {"progress": 40, "message": "zz-said", "worker": "zz-worker"})]
     events = [
         {

@@ -399,7 +399,8 @@ function fold(row, open) {
   if (!order.folds(row) || order.kept) return;
   order.set(row, open);
   keepFolds();
-  rows.draw();
+  // Not with the next frame: another key may come before it.
+  rows.drawNow();
 }
 
 /**

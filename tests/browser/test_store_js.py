@@ -191,6 +191,20 @@ def test_two_tasks_may_change_places_in_one_delta(modules):
     assert parents == [-1, 2, 0, 2]
 
 
+def test_a_task_is_found_by_its_id_however_late_it_came(modules):
+    found = modules.evaluate(
+        """([rows, late]) => { const s = new m.Store(); s.load(rows, [], 1);
+          const before = [s.find('t1'), s.find('t9')];
+          s.apply([late], 2);
+          const after = [s.find('t1'), s.find('t9')];
+          s.load(rows, [], 3);
+          return [before, after, s.find('t9')]; }""",
+        [[row(0), row(1, 0)], row(9, 1)],
+    )
+
+    assert found == [[1, -1], [1, 9], -1]
+
+
 def visible(page, rows, script):
     """The ids in their order with their levels, after ``script`` did something to ``s`` and ``o``."""
     return page.evaluate(

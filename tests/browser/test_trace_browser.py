@@ -305,6 +305,22 @@ def test_keys_walk_fold_and_open_the_tree(page, live_tower):
     expect(row(page, run, "a")).to_have_count(0)
 
 
+def test_keys_that_come_faster_than_frames_are_taken_in_their_order(page, live_tower):
+    run = Run(live_tower, "a b")
+    run.register_all(["a1", "a2"], "a")
+    open_page(page, run)
+    row(page, run, "a").locator(".tw").click()
+    expect(row(page, run, "a1")).to_have_count(0)
+
+    page.evaluate(
+        """() => { for (const key of ["ArrowRight", "ArrowRight", "ArrowDown"])
+          document.activeElement.dispatchEvent(
+            new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true })); }"""
+    )
+
+    expect(row(page, run, "a2")).to_be_focused()
+
+
 def test_single_letters_do_nothing_outside_of_the_tree(page, run):
     open_page(page, run)
     page.locator("[data-search]").focus()

@@ -55,7 +55,7 @@ export class Order {
 
   /** Is this task open by itself? @param {number} n */
   rule(n) {
-    return n === this.store.root || (this.store.total <= SMALL && this.store.children[n] > 0);
+    return n === this.store.root || (this.store.children[n] > 0 && this.store.total <= SMALL);
   }
 
   /** @param {number | string} key @param {boolean} open */

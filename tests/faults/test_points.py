@@ -20,7 +20,7 @@ from django.db import connection
 
 from controls.models import ControlRecord
 from controls.store import SENTINEL
-from instances.models import Event, Intent, Trace
+from instances.models import Event, Intent, TaskInstance, Trace
 from tests import servers
 from tests.servers import ROOT, until
 from tower import faults, redis
@@ -189,7 +189,7 @@ def test_f5_each_process_leaves_at_a_signal_whatever_the_database_does(a_part, r
         part.up.send_signal(signal.SIGTERM)
 
     part.up.wait(60)
-    assert (stored(), Trace.objects.count()) == ([], 0)
+    assert (stored(), TaskInstance.objects.count()) == ([], 0)
     age_pending()
     a_part("consume")
     until(lambda: stored() == ["e1"], "another one folds the report")

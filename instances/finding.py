@@ -15,11 +15,13 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from instances.reads import Head
-from instances.rows import Row, each, is_postgres, keys_of, run
+from instances.rows import each, is_postgres, keys_of, run
 
 #: A condition that no more runs fulfil is asked for them. Above that, a page of 50 is met within
 #: 20 times as many rows of a walk in 1,000,000 (measured: 12 ms).
 FEW = 5_000
+#: So few are asked for at once, before anything is counted.
+VERY_FEW = 200
 #: Of how many runs nearest to a moment the least number counts: clocks of web processes differ by less.
 NEAR = 1_000
 IS_LABEL = "l.key = %s AND l.value = %s"
@@ -130,17 +132,23 @@ def _numbers(walk: Walk, conditions: Sequence[Condition], sort: Sort, limit: int
 
 def _few(conditions: Sequence[Condition]) -> set[int] | None:
     """The runs that the rarer conditions leave, if one of them leaves few; others may be unmet."""
-    found: set[int] | None = None
-    for condition in conditions:
-        if not condition.source:
-            continue
-        rows: list[Row] = run(f"{condition.source} LIMIT %s", [*condition.source_params, FEW + 1])
-        if len(rows) <= FEW:
-            numbers = {row[0] for row in rows}
-            found = numbers if found is None else found & numbers
-            if not found:
-                break
-    return found
+    indexed = [condition for condition in conditions if condition.source]
+    for condition in indexed:
+        # Not the numbers, but the rows are counted: a text may find a run twice, by its id and by its name.
+        if len(rows := _fulfilling(condition, VERY_FEW + 1)) <= min(VERY_FEW, FEW):
+            return set(rows)
+    # Counted in the database first: to hand over 5,001 numbers of each costs more than the page itself.
+    rare = [condition for condition in indexed if _count(condition) <= FEW]
+    return set.intersection(*(set(_fulfilling(condition, FEW)) for condition in rare)) if rare else None
+
+
+def _fulfilling(condition: Condition, limit: int) -> list[int]:
+    return [row[0] for row in run(f"{condition.source} LIMIT %s", [*condition.source_params, limit])]
+
+
+def _count(condition: Condition) -> int:
+    sql = f"SELECT COUNT(*) FROM ({condition.source} LIMIT %s) AS found"
+    return int(run(sql, [*condition.source_params, FEW + 1])[0][0])
 
 
 def _walk(conditions: Sequence[Condition], sort: Sort) -> Walk:

@@ -315,6 +315,16 @@ def test_a_text_is_the_beginning_of_a_name_too(fifty, viewer, monkeypatch):
     assert shown(viewer.get("/?q=NAME3")) == []
 
 
+def test_a_text_that_finds_runs_by_id_and_by_name_finds_all_of_them(viewer, monkeypatch):
+    monkeypatch.setattr(finding, "VERY_FEW", 5)
+    Trace.objects.bulk_create(
+        Trace(id=f"{prefix}{i}", name=f"ab{i}", next_n=1, created_ms=0, updated_ms=0)
+        for i, prefix in enumerate(["ab", "ab", "ab", "zz", "zz", "zz"])
+    )
+
+    assert len(shown(viewer.get("/?q=ab"))) == 6
+
+
 def test_what_runs_longest_began_first(viewer):
     for id in ("first", "second"):
         a_tree("root:RUNNING", trace_id=id)

@@ -11,8 +11,8 @@ import pytest
 from django.conf import settings
 from django.utils import translation
 
+from docs import language
 from tests.people import bearing, signed_in_as
-from tools import language
 from tower import marks
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -44,7 +44,7 @@ def test_each_language_beside_english_has_a_catalogue():
 def test_every_text_is_translated_and_nothing_else(path):
     known = entries(path)
 
-    assert set(known) == set(language.texts()), "run `python -m tools.language`"
+    assert set(known) == set(language.texts()), "run `python -m docs.language`"
     assert [one.msgid for one in known.values() if one.fuzzy or not all(said(one)) or not said(one)] == []
 
 
@@ -62,7 +62,7 @@ def test_a_translation_fills_in_what_its_text_fills_in(path):
 @pytest.mark.parametrize("path", CATALOGUES.values(), ids=CATALOGUES)
 def test_the_compiled_catalogue_is_that_of_its_source(path):
     assert path.with_suffix(".mo").read_bytes() == polib.pofile(str(path)).to_binary(), (
-        "run `python -m tools.language`"
+        "run `python -m docs.language`"
     )
 
 

@@ -20,7 +20,7 @@ def translated(text: str) -> str:
     """What a pure module said, in the language of the answer."""
     if not isinstance(text, Worded):
         return text
-    # Where they are made, tools/language.py finds the sentences.
+    # Where they are made, docs/language.py finds the sentences.
     if text.many:
         pattern = translation.ngettext(text.one, text.many, text.number)
     else:

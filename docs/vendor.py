@@ -1,4 +1,4 @@
-"""Refreshes what other people made and we serve: ``python tools/vendor.py`` (needs npm and the network).
+"""Refreshes what other people made and we serve: ``python docs/vendor.py`` (needs npm and the network).
 
 Reads ``static/vendor/vendor.json``, fetches each package at its version, checks npm's
 integrity, copies the named files into ``static/vendor/<name>-<version>/`` and writes

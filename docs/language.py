@@ -1,4 +1,4 @@
-"""Refreshes the translations: ``python -m tools.language`` (no GNU gettext needed).
+"""Refreshes the translations: ``python -m docs.language`` (no GNU gettext needed).
 
 Reads every text that templates and Python wrap in gettext, writes the catalogue of each
 language anew (what it had is kept, what is new has no translation yet, what is gone is

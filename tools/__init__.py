@@ -1,1 +1,0 @@
-"""What contributors run by hand."""

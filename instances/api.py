@@ -21,14 +21,16 @@ MOST_PATH_BYTES = 16 << 20
 
 class ReportEvents(TowerView):
     def post(self, request: HttpRequest) -> HttpResponse:
-        with limits.in_flight.one(self.principal(request).key):
-            return reported(ingest.reports_in(reading.read_batch(request)).stored())
+        who = self.principal(request).key
+        with limits.in_flight.one(who):
+            return reported(ingest.reports_in(reading.read_batch(request)).stored(who))
 
 
 class RegisterTasks(TowerView):
     def post(self, request: HttpRequest) -> HttpResponse:
-        with limits.in_flight.one(self.principal(request).key):
-            return registered(ingest.registrations_in(reading.read_batch(request)).stored())
+        who = self.principal(request).key
+        with limits.in_flight.one(who):
+            return registered(ingest.registrations_in(reading.read_batch(request)).stored(who))
 
 
 class StartRun(TowerView):

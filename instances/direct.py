@@ -71,7 +71,7 @@ class Direct:
             with limits.in_flight.one(principal.key):
                 small = len(body) <= LARGE and not plain.encoding
                 handed = request() if small else await asyncio.to_thread(request)
-                answer = written(await handed.arrived())
+                answer = written(await handed.arrived(principal.key))
         except Exception as error:
             answer = _refused(error)
         await _send(send, framed(answer, scope["path"], logs.request_id()))

@@ -180,9 +180,9 @@ class Request(Generic[Told]):
     door: Callable[[Sequence[Any]], Sequence[Any]]
     shown: Callable[[Any], str]
 
-    def stored(self) -> Told:
-        """Blocks until all of it is committed."""
-        steps = self._steps()
+    def stored(self, who: str = "") -> Told:
+        """Blocks until all of it is committed; it takes its turns among those of ``who``."""
+        steps = self._steps(who)
         with contextlib.suppress(StopIteration):
             future = next(steps)
             while True:
@@ -194,9 +194,9 @@ class Request(Generic[Told]):
                     future = steps.send(answer)
         return self.report
 
-    async def arrived(self) -> Told:
+    async def arrived(self, who: str = "") -> Told:
         """The same for a caller in an event loop."""
-        steps = self._steps()
+        steps = self._steps(who)
         with contextlib.suppress(StopIteration):
             future = next(steps)
             while True:
@@ -208,12 +208,12 @@ class Request(Generic[Told]):
                     future = steps.send(answer)
         return self.report
 
-    def _steps(self) -> Generator[Future[Any], Any, None]:
+    def _steps(self, who: str) -> Generator[Future[Any], Any, None]:
         """Hands the parts over one by one; a later part that fails rejects its items as ``unavailable``."""
         stored = 0
         for part in self.parts:
             try:
-                self.report.add((yield submit(self.door, part, size=len(part))))
+                self.report.add((yield submit(self.door, part, size=len(part), who=who)))
                 stored += 1
             except TowerError as error:
                 if not stored:

@@ -14,6 +14,7 @@ import queue
 import random
 import threading
 import time
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -42,14 +43,15 @@ ON_A_SERVER = 2
 class Job:
     """One request's part of a transaction.
 
-    ``size`` counts its rows. ``merge`` jobs of one ``door`` may share a
-    transaction: the door is called once with all their parts and gives back one
-    answer a part.
+    ``size`` counts its rows. Jobs of one ``door`` may share a transaction: the
+    door is called once with all their parts and gives back one answer a part.
     """
 
     door: Callable[[Sequence[Any]], Sequence[Any]]
     part: Any
     size: int
+    #: Whose turn it takes.
+    who: str = ""
     future: Future[Any] = field(default_factory=Future)
 
 
@@ -61,25 +63,49 @@ class BeginAgain(Exception):
         self.first = first
 
 
+class Turns:
+    """What waits, one of each sender after the other: who floods waits for itself."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[str, deque[Job]] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def put(self, job: Job) -> None:
+        with self._guard:
+            self._of.setdefault(job.who, deque()).append(job)
+
+    def take(self) -> Job | None:
+        with self._guard:
+            if not self._of:
+                return None
+            who, jobs = self._of.popitem(last=False)
+            job = jobs.popleft()
+            if jobs:
+                self._of[who] = jobs
+            return job
+
+
 class Writer:
     """The write threads of a process; started with the first job, daemonic."""
 
     def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._jobs = Turns()
         self._urgent: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._waiting = 0
         self._guard = threading.Lock()
         self._wake = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
 
-    def submit(self, door: Callable[[Sequence[Any]], Sequence[Any]], part: Any, *, size: int) -> Future[Any]:
+    def submit(
+        self, door: Callable[[Sequence[Any]], Sequence[Any]], part: Any, *, size: int, who: str = ""
+    ) -> Future[Any]:
         """Hand one part over; its answer comes through the future after the commit."""
         with self._guard:
             if self._waiting >= settings.TOWER_INGEST_INFLIGHT:
                 raise Backpressure("Too many requests wait for the database; try again.")
             self._waiting += 1
             self._start()
-        job = Job(door, part, size)
+        job = Job(door, part, size, who)
         job.future.add_done_callback(self._done)
         self._jobs.put(job)
         self._wake.release()
@@ -117,17 +143,16 @@ class Writer:
         """Commit the urgent ones, then one group; a job that did not fit is carried into the next."""
         while True:
             try:
-                job = self._urgent.get_nowait()
+                urgent = self._urgent.get_nowait()
             except queue.Empty:
                 break
-            job.future.set_running_or_notify_cancel()
-            commit([job])
+            urgent.future.set_running_or_notify_cancel()
+            commit([urgent])
         group, size = ([carried], carried.size) if carried else ([], 0)
         left: Job | None = None
         while size < settings.TOWER_EVENT_BATCH:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
+            job = self._jobs.take()
+            if job is None:
                 break
             # From here on it cannot be cancelled; before, who asked has gone, and nothing was promised.
             if not job.future.set_running_or_notify_cancel():
@@ -249,8 +274,10 @@ def unavailable(error: Exception) -> Unavailable:
 _writer = Writer()
 
 
-def submit(door: Callable[[Sequence[Any]], Sequence[Any]], part: Any, *, size: int) -> Future[Any]:
-    return _writer.submit(door, part, size=size)
+def submit(
+    door: Callable[[Sequence[Any]], Sequence[Any]], part: Any, *, size: int, who: str = ""
+) -> Future[Any]:
+    return _writer.submit(door, part, size=size, who=who)
 
 
 def in_turn(work: Callable[[], T]) -> T:

@@ -29,8 +29,8 @@ class Held:
         self.seen.append(list(parts))
         return list(parts)
 
-    def submit(self, part: Any) -> Any:
-        return self.writer.submit(self._door, part, size=1)
+    def submit(self, part: Any, who: str = "") -> Any:
+        return self.writer.submit(self._door, part, size=1, who=who)
 
     def go(self) -> None:
         self._free.set()
@@ -56,6 +56,20 @@ def test_what_waits_together_commits_together(held):
 
     assert [future.result(20) for future in waiting] == ["a", "b", "c"]
     assert held.seen == [["a", "b", "c"]]
+
+
+def test_f26_who_floods_waits_for_itself_and_not_the_others_for_it(held, settings):
+    settings.TOWER_EVENT_BATCH = 1  # each in a transaction of its own
+    flood = [held.submit(f"flood {k}", "flooder") for k in range(4)]
+    quiet = [held.submit(part, "quiet") for part in ("one", "two")]
+    other = held.submit("three", "other")
+
+    held.go()
+
+    for future in (*flood, *quiet, other):
+        future.result(20)
+    order = [part for parts in held.seen for part in parts]
+    assert order == ["flood 0", "one", "three", "flood 1", "two", "flood 2", "flood 3"]
 
 
 def test_who_went_away_while_waiting_is_left_out_and_the_others_are_answered(held):

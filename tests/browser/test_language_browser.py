@@ -7,11 +7,19 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from tests import servers
 from tests.test_chinese_pages import Reader
 
 TRACE = "zz-language"
 #: Who signed in, as the bar shows it, and the token of the suite.
 PEOPLE = {"AD", "suite"}
+
+
+@pytest.fixture(scope="module")
+def live_tower():
+    """Of this module alone: what other tests named is English."""
+    with servers.database_of_its_own() as url, servers.Tower(DATABASE_URL=url) as tower:
+        yield tower
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +65,7 @@ def test_the_scripts_of_a_run_speak_chinese(new_page, run):
     page = new_page(locale="zh-CN")
     page.goto(f"/traces/{run}/?node={run}.a")
     live(page)
+    expect(page.locator("[data-pane] [data-tab=join]")).to_be_hidden()  # as soon as its details are known
 
     for tab in page.locator("[data-pane] [role=tab]:visible").all():
         tab.click()

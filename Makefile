@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 UV := .tools/bin/uv
 PY := .venv/bin/python
 
-.PHONY: help setup run test test-sqlite test-postgres chromium lint audit screenshots bench clean
+.PHONY: help setup run test test-browser test-sqlite test-postgres chromium lint audit screenshots bench clean
 
 help:
 	@echo "make setup        the environment in .venv, from the lock"
@@ -35,10 +35,14 @@ $(UV):
 run: setup
 	@exec $(PY) manage.py up --demo
 
-test: test-sqlite test-postgres
+# Each part has servers and folders of its own: `make --jobs 2 test` runs two at a time.
+test: test-browser test-sqlite test-postgres
 
-test-sqlite: setup chromium
-	$(PY) -m pytest
+test-browser: setup chromium
+	$(PY) -m pytest -m browser
+
+test-sqlite: setup
+	$(PY) -m pytest -m "not browser"
 
 # What does not touch a database has been run once already, and so has the browser.
 test-postgres: setup

@@ -242,6 +242,7 @@ export class DetailPane {
     set(this.field("worker"), task.worker ?? "—");
     set(this.field("error_code"), task.error_code ?? "");
     set(this.field("error_msg"), task.error_msg ?? "");
+    this.#offerError(Boolean(task.error_code || task.error_msg));
     this.part("version").hidden = task.job_version == null;
     set(this.field("version"), String(task.job_version ?? ""));
     const definition = /** @type {HTMLAnchorElement} */ (this.pane.querySelector("[data-link=definition]"));
@@ -273,7 +274,7 @@ export class DetailPane {
 
   /** What the server's sentences bring along. */
   #hasTold() {
-    this.#offerTabs();
+    this.#offerJoin();
     const alike = /** @type {HTMLAnchorElement} */ (this.pane.querySelector("[data-link=alike]")), code = this.task?.error_code ?? "";
     alike.hidden = !this.list("alike").children.length || !code || code.includes('"');
     const query = new URLSearchParams({ node: this.store.ids[this.n] ?? "", tab: "error", q: `error:"${code}"` });
@@ -366,14 +367,17 @@ export class DetailPane {
 
   // -- tabs
 
-  #offerTabs() {
-    const failed = Boolean(this.task?.error_code || this.task?.error_msg);
-    const tab = /** @type {HTMLElement} */ (this.pane.querySelector("[data-tab=error]"));
-    tab.hidden = !failed;
-    if (!failed && this.tab === "error") this.#choose("overview");
+  #offerJoin() {
     const joins = /** @type {HTMLElement} */ (this.pane.querySelector("[data-tab=join]"));
     joins.hidden = this.told.known && !this.told.joins;
     if (joins.hidden && this.tab === "join") this.#choose("overview");
+  }
+
+  /** Not before its texts are here: an address may ask for this tab. @param {boolean} failed */
+  #offerError(failed) {
+    const tab = /** @type {HTMLElement} */ (this.pane.querySelector("[data-tab=error]"));
+    tab.hidden = !failed;
+    if (!failed && this.tab === "error") this.#choose("overview");
   }
 
   /** @param {string} name */

@@ -71,7 +71,7 @@ def test_f25_a_page_that_slept_for_an_hour_catches_up_once(page, run):
     assert line.resets + line.loads - 1 <= 1
 
 
-@pytest.mark.console_may_say(*AWAY)
+@pytest.mark.console_may_say(*AWAY, "status of 401")
 def test_f25_where_the_session_ended_meanwhile_it_leads_through_the_sign_in_and_back(
     new_page, live_tower, run
 ):

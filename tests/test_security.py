@@ -230,7 +230,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Any:
     return breaks
 
 
-SECRET = "SELECT s3cret FROM /work/x"
+SECRET = "SELECT s3cret FROM /srv/x"
 
 
 def test_a_fault_of_ours_tells_its_number_and_nothing_else(broken: Any, caplog: Any) -> None:

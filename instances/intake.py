@@ -12,6 +12,7 @@ from django.conf import settings
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from instances.each_json import each_json
 from instances.lifecycle import Report
 from tower import reading
 from tower.errors import Refusal, Warned
@@ -259,7 +260,8 @@ def read_events(raw: Sequence[Any], now_ms: int) -> tuple[list[Sent], Rejected]:
             shown = item.get("event_id") if isinstance(item, dict) else None
             rejected.append((index, shown if isinstance(shown, str) else None, refused.refusal))
     sent = []
-    for (index, trace_id, report, _, warnings), text in zip(read, _canonical(read), strict=True):
+    texts = each_json([payload for _, _, _, payload, _ in read], sort_keys=True)
+    for (index, trace_id, report, _, warnings), text in zip(read, texts, strict=True):
         if len(text) * 4 > limits.payload and len(text.encode()) > limits.payload:
             large = _refuse("too_large", "payload", "Too large", limit=limits.payload)
             rejected.append((index, report.event_id, large.refusal))
@@ -270,17 +272,6 @@ def read_events(raw: Sequence[Any], now_ms: int) -> tuple[list[Sent], Rejected]:
 
 #: (index, trace id, report, payload, warnings).
 _Read = tuple[int, str, Report, Any, list[Warned]]
-#: Stands between two payloads until they are apart again: no payload holds a NUL, nor a bare quote.
-_SEAM = "\0"
-
-
-def _canonical(read: Sequence[_Read]) -> list[str]:
-    """Each payload as JSON, its keys sorted; in one call (measured: 0.2 us each, one by one 2.3)."""
-    if not read:
-        return []
-    seamed: list[Any] = [_SEAM] * (2 * len(read) - 1)
-    seamed[::2] = [payload for _, _, _, payload, _ in read]
-    return orjson.dumps(seamed, option=orjson.OPT_SORT_KEYS).decode()[1:-1].split(',"\\u0000",')
 
 
 def _object(item: Any) -> dict[str, Any]:

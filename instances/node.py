@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from instances.aggregation import Tally
+from instances.each_json import each_json
 from instances.lifecycle import CANCELLED, PENDING, Key, Own
 
 GROUP_AGG, SINGLE_AGG = 1, 2  # indices in schemas.KINDS
@@ -170,18 +171,12 @@ def from_rows(rows: Sequence[Sequence[Any]]) -> list[Node]:
 
 def rows_of(nodes: Sequence[Node]) -> list[tuple[Any, ...]]:
     """In the order of ``rows.TASK_COLUMNS``."""
-    if not nodes:
-        return []
-    seamed: list[Any] = [_SEAM] * (2 * len(nodes) - 1)
-    seamed[::2] = [_remembered(node) for node in nodes]
-    memories = orjson.dumps(seamed).decode()[1:-1].split(',"\\u0000",')
+    memories = each_json([_remembered(node) for node in nodes])
     return [node._row("" if memory == "{}" else memory) for node, memory in zip(nodes, memories, strict=True)]
 
 
 #: Where ``memory`` stands in a row.
 _MEMORY = 22
-#: Stands between two memories until they are apart again: no id holds a NUL.
-_SEAM = "\0"
 
 
 def _from_row(row: Sequence[Any], parts: dict[str, Any]) -> Node:

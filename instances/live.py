@@ -1,9 +1,10 @@
 """What browsers are told: each committed change, out of the way of the one who commits.
 
 ``publish`` and ``publish_intents`` never raise and never wait. A daemon thread
-with a loop of its own sends to the channel layer. What gets lost there (Redis
-away, the outbox full) is an ordinary gap: ``instances.feed`` reads it from the
-database. The protocol of the browser stands in ``docs/live.md``.
+with a loop of its own sends to the channel layer, and what waits still goes out
+when the process ends. What gets lost there (Redis away, the outbox full) is an
+ordinary gap: ``instances.feed`` reads it from the database. The protocol of the
+browser stands in ``docs/live.md``.
 
 | group | message |
 |---|---|
@@ -16,6 +17,7 @@ database. The protocol of the browser stands in ``docs/live.md``.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import logging
 import threading
@@ -170,6 +172,9 @@ class Publisher:
         self._starting = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._more: asyncio.Event | None = None
+        self._thread: threading.Thread | None = None
+        self._sending: asyncio.Task[None] | None = None
+        self._closed = False
         #: Trace number → until when somebody is known to watch it (monotonic).
         self._watched: dict[int, float] = {}
         self._away_until = 0.0
@@ -194,6 +199,22 @@ class Publisher:
         metrics.WS_DROPPED.labels("layer").inc(count)
         warn_seldom("live messages dropped: %s", why)
 
+    def close(self) -> None:
+        """Send what waits, as long as that is quick, and end the thread; what is posted later is dropped.
+
+        Python ends a daemon thread in the middle of whatever it does; in an extension that catches
+        all exceptions the process then aborts ("exception not rethrown") and its exit says failure.
+        """
+        with self._starting:
+            self._closed = True
+            loop, more, thread, sending = self._loop, self._more, self._thread, self._sending
+        if loop is None or more is None or thread is None or sending is None:
+            return
+        for ask in (more.set, sending.cancel):
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(ask)
+            thread.join(PATIENCE_SECONDS)
+
     def _wake(self) -> None:
         if self._loop is None:
             with self._starting:
@@ -203,24 +224,35 @@ class Publisher:
         self._loop.call_soon_threadsafe(self._more.set)
 
     def _start(self) -> None:
+        if self._closed:
+            raise RuntimeError("closed")
         loop, more, ready = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
 
         def run() -> None:
             asyncio.set_event_loop(loop)
             loop.call_soon(ready.set)
-            loop.create_task(self._listen())
-            loop.run_until_complete(self._send_all(more))
+            self._sending = loop.create_task(self._send_all(more))
+            with contextlib.suppress(asyncio.CancelledError):
+                loop.run_until_complete(self._sending)
+            loop.close()
 
-        threading.Thread(target=run, name="live-publisher", daemon=True).start()
+        self._thread = threading.Thread(target=run, name="live-publisher", daemon=True)
+        self._thread.start()
         ready.wait()
         self._more, self._loop = more, loop
+        atexit.register(self.close)
 
     async def _send_all(self, more: asyncio.Event) -> None:
-        while True:
-            await more.wait()
-            more.clear()
-            while self._outbox:
-                await self._send(self._take())
+        listening = asyncio.create_task(self._listen())
+        try:
+            while not self._closed:
+                await more.wait()
+                more.clear()
+                while self._outbox:
+                    await self._send(self._take())
+        finally:
+            listening.cancel()
+            await asyncio.wait([listening])
 
     def _take(self) -> tuple[list[TraceChange], set[int]]:
         """All that waits, so that a slow Redis costs one message and not one a batch."""

@@ -72,6 +72,9 @@ def valkey_server() -> Iterator[servers.Valkey]:
     server = servers.Valkey(int(settings.REDIS_URL.rsplit(":", 1)[1].split("/")[0]))
     server.start()
     yield server
+    from instances import live
+
+    live._publisher.close()
     server.close()
 
 

@@ -283,6 +283,47 @@ def test_publishing_never_raises_and_never_waits(valkey, monkeypatch):
 
     assert publisher.dropped >= 50
     valkey.thaw()
+    publisher.close()
+
+
+def test_what_was_committed_last_is_still_told_when_the_process_ends(monkeypatch):
+    publisher, sent = live.Publisher(), []
+
+    class Layer:
+        async def new_channel(self):
+            return "one"
+
+        async def group_add(self, group, channel):
+            pass
+
+        async def receive(self, channel):
+            await asyncio.Event().wait()
+
+        async def group_send(self, group, message):
+            await asyncio.sleep(0.05)
+            sent.append(message["number"])
+
+    monkeypatch.setattr(live, "get_channel_layer", lambda: Layer())
+    publisher.post(1)
+    publisher.post(2)
+
+    publisher.close()
+
+    assert sorted(sent) == [1, 2]
+    assert not publisher._thread.is_alive()
+    publisher.post(3)
+    assert publisher.dropped == 1
+
+
+def test_a_redis_that_hangs_holds_up_no_process_that_ends(valkey):
+    publisher = live.Publisher()
+    valkey.freeze()
+    publisher.post(1)
+
+    publisher.close()
+
+    assert not publisher._thread.is_alive()
+    valkey.thaw()
 
 
 def test_a_trace_that_nobody_watches_costs_no_message_of_its_own(valkey, monkeypatch):

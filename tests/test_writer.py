@@ -108,3 +108,14 @@ def test_a_part_that_fails_fails_alone(held):
     assert good.result(20) == "good"
     with pytest.raises(Exception, match="could not store"):
         bad.result(20)
+
+
+def test_a_thread_ends_after_the_transaction_that_it_is_in(held):
+    closing = threading.Thread(target=held.writer.close)
+    closing.start()
+
+    held.go()
+    closing.join(20)
+
+    assert held.first.result(20) == "first"
+    assert not any(thread.is_alive() for thread in held.writer._threads)

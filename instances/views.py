@@ -35,8 +35,9 @@ from tower.schemas import ACTIONS, EVENT_TYPES, KINDS, STATUSES, TaskEventType, 
 MODULES = tuple(
     f"tree/{name}.js"
     for name in (
-        "trace", "store", "groups", "search", "order", "folds", "rows", "waterfall", "zoom", "live-socket",
-        "wire", "head", "detail-pane", "pane-size", "told", "loose", "controls", "keys", "clock",
+        "trace", "store", "groups", "search", "order", "folds", "rows", "waterfall", "zoom", "arrivals",
+        "live-socket", "wire", "liveness", "news", "asked", "head", "detail-pane", "pane-size", "told", "loose",
+        "controls", "filter", "moves", "kept-folds", "address", "keys", "clock",
     )
 ) + tuple(f"js/{name}.js" for name in ("json-view", "links", "clipboard"))  # fmt: skip
 #: What the icon of the tab can show.

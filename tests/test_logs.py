@@ -123,7 +123,9 @@ def test_errors_and_other_warnings_are_never_held_back():
 @pytest.mark.parametrize(
     ("notes", "status", "level"),
     [
-        ({"route": "api:events", "token_name": "worker"}, 200, logging.INFO),
+        ({"route": "api:events", "token_name": "worker"}, 200, logging.DEBUG),
+        ({"route": "api:events", "token_name": "worker"}, 207, logging.INFO),
+        ({"route": "api:tasks", "token_name": "worker"}, 200, logging.INFO),
         ({"route": "api:events", "token_name": access_log.DEMO_FLEET}, 200, logging.DEBUG),
         ({"route": "api:events", "token_name": access_log.DEMO_FLEET}, 400, logging.INFO),
         ({"route": "api:events", "token_name": access_log.DEMO_FLEET}, 0, logging.INFO),
@@ -132,7 +134,7 @@ def test_errors_and_other_warnings_are_never_held_back():
         ({"route": "login"}, 200, logging.INFO),
     ],
 )
-def test_of_the_demo_and_of_probes_only_what_failed_is_told(notes, status, level):
+def test_of_the_demo_of_probes_and_of_reports_only_what_failed_is_told(notes, status, level):
     assert access_log.level_of(notes, status) == level
 
 

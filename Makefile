@@ -14,7 +14,7 @@ help:
 	@echo "make test         the whole suite, on SQLite and on PostgreSQL, browser included"
 	@echo "make lint         ruff and mypy"
 	@echo "make audit        known holes in what is locked (asks a service)"
-	@echo "make screenshots  the pictures of the documentation"
+	@echo "make screenshots  the pictures of the documentation, and all pages to look at"
 	@echo "make bench        measurements, as ratios"
 
 setup: .venv/locked
@@ -64,6 +64,7 @@ audit: setup
 
 screenshots: setup chromium
 	$(PY) -m docs.screenshots.make
+	$(PY) -m docs.screenshots.gallery
 
 bench: setup
 	$(PY) -m bench.register --postgres

@@ -74,9 +74,8 @@ NO_PAGES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def seen(live_tower):
-    """Something of everything: what the paths name."""
+def something_of_everything(tower: servers.Tower) -> dict[str, str]:
+    """What the paths name: the ids of a run and of a dead letter."""
     defined: dict[str, dict[str, Any]] = {
         "axe-form": {
             "default_params": {"year": 2024},
@@ -94,9 +93,9 @@ def seen(live_tower):
     }
     for id, more in defined.items():
         body = {"id": id, "name": id, "actor_type": "AGENT", "code_ref": "docker://x/y:1"} | more
-        assert live_tower.call("POST", "definitions/", body)[0] == 201
-    live_tower.call("PATCH", "definitions/axe-form/", {"timeout_sec": 60})
-    run = Run(live_tower, "b c")
+        assert tower.call("POST", "definitions/", body)[0] == 201
+    tower.call("PATCH", "definitions/axe-form/", {"timeout_sec": 60})
+    run = Run(tower, "b c")
     run.register("a", input_params={"year": 2024, "nested": {"list": [1, None, "https://example.org/"]}})
     run.register("sum", actor_type="GROUP_AGG")
     run.say("a", "STARTED", worker="w1", message="half way")
@@ -106,10 +105,15 @@ def seen(live_tower):
     run.say("c", "FAILED", error_code="HTTP_429")
     run.say("stray", "STARTED")
     run.tower.call("POST", "controls/", {"trace_id": run.id, "task_id": run.task("sum"), "action": "PAUSE"})
-    letters = redis.Redis.from_url((live_tower.home / "secrets" / "redis_url").read_text())
+    letters = redis.Redis.from_url((tower.home / "secrets" / "redis_url").read_text())
     letters.xadd("tms.task.events", {"event": '{"event_id": "' + "x" * 300})
     letter = servers.until(lambda: letters.xrange("tms.task.events.dead", count=1), "it is put aside")
     return {"run": run.id, "letter": letter[0][0].decode()}
+
+
+@pytest.fixture(scope="module")
+def seen(live_tower):
+    return something_of_everything(live_tower)
 
 
 @pytest.fixture

@@ -92,6 +92,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "tower.access_log.Routed",
     "tower.middleware.Frame",
+    "tower.packing.Packed",
     "tower.static.ServedStatic",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "tower.language.Spoken",

@@ -15,11 +15,14 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from controls import reach
+from controls import reach, receipts
+from controls.export import MOST_ROWS
 from controls.issue import affected
 from controls.models import ControlQuery, ControlRecord
 from controls.policy import GLOBAL, Outcome
+from instances.api_reads import LIST_SECONDS
 from instances.models import TaskInstance, Trace
+from instances.reads import at_one_moment
 from tower.definitions import rules
 from tower.marks import iso
 from tower.paging import PAGED, page_of
@@ -50,8 +53,10 @@ OUTCOMES: Final[Mapping[Outcome, Promise | str]] = {
     Outcome.NOT_PAUSED_HERE: gettext_lazy("Refused: not paused here"),
     Outcome.FORBIDDEN: gettext_lazy("Refused: no right"),
 }
+#: Filters that a row leads to; they stand as chips that can be taken away.
+CHIPS: Final = ("by", "run")
 #: The filters, in the order of the page.
-FILTERS: Final = ("q", "action", "outcome", "since", "waiting")
+FILTERS: Final = ("q", "by", "run", "action", "outcome", "since", "unanswered", "waiting")
 
 
 def context(request: HttpRequest) -> dict[str, Any]:
@@ -67,20 +72,26 @@ def context(request: HttpRequest) -> dict[str, Any]:
         "picks": list(picks(asked)),
         "waiting": ControlRecord.objects.undelivered().count(),
         "waiting_url": address(request.GET, waiting="" if asked["waiting"] else "1"),
+        "chips": [(name, asked[name], address(request.GET, **{name: ""})) for name in CHIPS if asked[name]],
+        "files": [(kind, file_address(kind, request.GET)) for kind in ("csv", "json")],
+        "most_rows": MOST_ROWS,
     }
 
 
 def matching(query: Query) -> ControlQuery:
     found = ControlRecord.objects.matching(
-        trace_id="",
+        trace_id=query.text("run", 64),
         action=query.choice("action", [action.value for action in ControlAction]),
-        triggered_by="",
+        triggered_by=query.text("by", 150),
         outcome=query.choice("outcome", [outcome.value for outcome in OUTCOMES]),
     )
     if q := query.text("q", 200):
         found = found.filter(begins("trace_id", q) | begins("task_id", q) | Q(triggered_by=q))
     if since := query.choice("since", SPANS):
         found = found.filter(created_ms__gte=time.time_ns() // 1_000_000 - SPANS[since][0])
+    if query.choice("unanswered", ["1"]):
+        with at_one_moment(LIST_SECONDS):
+            found = found.filter(id__in=receipts.unanswered())
     return found.undelivered() if query.choice("waiting", ["1"]) else found
 
 
@@ -99,12 +110,22 @@ def address(asked: QueryDict, **changes: str) -> str:
     return f"{reverse('controls:audit')}?{query.urlencode()}" if query else reverse("controls:audit")
 
 
+def file_address(kind: str, asked: QueryDict) -> str:
+    """The same filters as a file."""
+    query = asked.copy()
+    for name in PAGED:
+        query.pop(name, None)
+    url = reverse("controls:file", args=[kind])
+    return f"{url}?{query.urlencode()}" if query else url
+
+
 def picks(asked: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """The menus: name, title, what is chosen, options."""
     menus: list[tuple[str, str, Iterable[tuple[str, Promise | str]]]] = [
         ("action", _("Any command"), WORDS.items()),
         ("outcome", _("Any outcome"), OUTCOMES.items()),
         ("since", _("Any time"), ((key, title) for key, (_ms, title) in SPANS.items())),
+        ("unanswered", _("Answered or not"), [("1", _("Not answered yet"))]),
     ]
     for name, title, options in menus:
         shown = [{"value": str(value), "title": text} for value, text in options]
@@ -154,6 +175,18 @@ class Line:
     @property
     def affected(self) -> reach.Affected:
         return affected(self.record)
+
+    @property
+    def receipts_url(self) -> str:
+        return reverse("controls:record", args=[self.record.id])
+
+    @property
+    def by_url(self) -> str:
+        return f"{reverse('controls:audit')}?{urlencode({'by': self.record.triggered_by})}"
+
+    @property
+    def run_url(self) -> str:
+        return f"{reverse('controls:audit')}?{urlencode({'run': self.record.trace_id})}"
 
     @property
     def delivered_after_ms(self) -> int | None:

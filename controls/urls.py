@@ -10,6 +10,8 @@ api_patterns: list[URLPattern] = [
 ]
 page_patterns: list[URLPattern] = [
     path("controls/", views.audit, name="audit"),
+    path("controls/file/<str:kind>/", views.file, name="file"),
+    path("controls/<str:id>/", views.record, name="record"),
     path("traces/<str:trace_id>/control/", views.issue, name="issue"),
     path("traces/<str:trace_id>/control/preview/", views.preview, name="preview"),
 ]

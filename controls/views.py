@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
@@ -15,18 +16,24 @@ from django.views.decorators.http import require_GET, require_http_methods
 from ulid import ULID
 
 from controls import audit as audited
+from controls import export, receipts
 from controls import issue as door
 from controls.api import as_json
 from controls.issue import ControlRefused, Issued
+from controls.models import ControlRecord
 from controls.policy import GLOBAL
 from controls.question import Answer, Place
+from instances.api_reads import LIST_SECONDS
+from instances.reads import at_one_moment
 from tower.access.pages import page
 from tower.access.principal import Principal
-from tower.errors import TowerError
+from tower.errors import NotFound, TowerError
 from tower.marks import count
+from tower.reading import Query
 from tower.schemas import ControlAction
 
 CANCEL = ControlAction.CANCEL
+FILE_TYPES = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 
 
 @page("operator")
@@ -80,6 +87,47 @@ def preview(request: HttpRequest, trace_id: str) -> HttpResponse:
 @require_GET
 def audit(request: HttpRequest) -> HttpResponse:
     return render(request, "controls/audit.html", audited.context(request))
+
+
+@page("viewer")
+@require_GET
+def file(request: HttpRequest, kind: str) -> HttpResponse:
+    """The controls that the filters of the page leave, newest first."""
+    query = Query(request, allowed=set(audited.FILTERS))
+    if kind not in {"csv", "json"}:
+        raise NotFound("There is no such file.", kind=kind)
+    records, more = export.newest(audited.matching(query))
+    body = export.as_csv(records) if kind == "csv" else export.as_json_file(records, more)
+    answer = HttpResponse(body, content_type=FILE_TYPES[kind])
+    answer["Content-Disposition"] = f'attachment; filename="controls.{kind}"'
+    return answer
+
+
+@page("viewer")
+@require_GET
+def record(request: HttpRequest, id: str) -> HttpResponse:
+    """One control, and what actors answered to it."""
+    query = Query(request, allowed={"from"})
+    found = ControlRecord.objects.filter(id=id).first()
+    if found is None:
+        raise NotFound("There is no such control.", id=id)
+    start = query.integer("from", 0, 0, receipts.MOST_REPORTS)
+    with at_one_moment(LIST_SECONDS):
+        told_by = receipts.receipts_of(found)
+        [line] = audited.lines([found])
+    end = start + settings.TOWER_PAGE_SIZE
+    context = {
+        "line": line,
+        "url": reverse("trace", args=[found.trace_id]),
+        "told": told_by,
+        "answers": told_by.answers[start:end],
+        "silent": told_by.silent[: receipts.MOST_SILENT],
+        "more_silent": len(told_by.silent) > receipts.MOST_SILENT,
+        "before": max(0, start - settings.TOWER_PAGE_SIZE) if start else None,
+        "behind": end if len(told_by.answers) > end else None,
+        "most_reports": receipts.MOST_REPORTS,
+    }
+    return render(request, "controls/record.html", context)
 
 
 # -- asking

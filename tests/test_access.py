@@ -220,11 +220,11 @@ def test_the_admin_scope_includes_the_others_and_they_nothing() -> None:
                 assert allowed(token(*scopes), name, "PATCH" if method == "*" else method) == wanted
 
 
-ARGUMENTS = {"trace_id": "nobody", "task_id": "nobody", "id": "nobody"}
+ARGUMENTS = {"kind": "csv", "trace_id": "nobody", "task_id": "nobody", "id": "nobody"}
 
 
 def address(name: str) -> str:
-    for wanted in ([], ["trace_id"], ["task_id"], ["id"], ["trace_id", "task_id"]):
+    for wanted in ([], ["trace_id"], ["task_id"], ["id"], ["kind"], ["trace_id", "task_id"]):
         with contextlib.suppress(NoReverseMatch):
             return reverse(name, kwargs={key: ARGUMENTS[key] for key in wanted})
     raise AssertionError(name)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 #: Names, code and keys that stand in every language.
 NAMES = {
-    *("API", "DEBUG", "ID", "JSON", "PostgreSQL", "Redis", "Schema", "SQLite", "EN", "English", "UTC"),
+    *("API", "CSV", "DEBUG", "ID", "JSON", "PostgreSQL", "Redis", "Schema", "SQLite", "EN", "English", "UTC"),
     *("KiB", "KB", "MB", "GB", "TB", "admin", "curl", "manage.py", "migrate"),
     *("Enter", "Shift", "Esc", "Home", "End", "Ctrl"),
     *(name for names in (STATUSES, KINDS, EVENT_TYPES, ACTIONS) for name in names),
@@ -96,6 +96,7 @@ def texts_in(value: Any) -> Iterator[str]:
 #: Every page that people read, by the name of its address, in several states; ``zz`` begins what is made up.
 PAGES: Mapping[str, list[str]] = {
     "runs": ["/", "/?segment=attention", "/?q=zz&status=FAILED&since=24h", "/?q=zz-nothing"],
+    "search": ["/search/", "/search/?q=zz", "/search/?q=zz-nothing"],
     "trace": [
         "/traces/zz/",
         *(f"/traces/zz/?node=zz-a&tab={tab}" for tab, _ in TABS),
@@ -106,6 +107,7 @@ PAGES: Mapping[str, list[str]] = {
     "definition": ["/definitions/zz/", "/definitions/zz-off/"],
     "definition-versions": ["/definitions/zz/versions/"],
     "controls:audit": ["/controls/", "/controls/?action=CANCEL&outcome=forbidden&since=1h"],
+    "controls:record": ["/controls/zz-cancel/", "/controls/zz-pause/"],
     "controls:issue": ["/traces/zz/control/", "/traces/zz/control/?task_id=zz-a"],
     "health": ["/health/"],
     "dead-letters": ["/dead-letters/"],
@@ -119,12 +121,14 @@ PAGES: Mapping[str, list[str]] = {
 NO_PAGES = {
     *(
         "definition-start",
+        "controls:file",
         "controls:preview",
         "trace-task",
         "trace-find",
         "run-views",
         "run-view",
         "runs-new",
+        "search-hits",
     ),
     *("theme", "language", "logout", "admin-login", "admin-logout", "admin-password"),
     *("healthz", "readyz", "metrics"),
@@ -187,8 +191,8 @@ def told() -> dict[str, str]:
     ):
         say(f"zz-{task}", kind, trace_id="zz", error_code="zz-code", message="zz-said")
     say("zz-a", "PROGRESS", trace_id="zz", progress=41.5, worker="zz-worker", attempt=2)
-    issue("zz", ControlAction.PAUSE, task_id="zz-a", triggered_by="zz-li", reason="zz-why")
-    issue("zz-2", ControlAction.CANCEL, triggered_by="zz-li")
+    issue("zz", ControlAction.PAUSE, task_id="zz-a", triggered_by="zz-li", reason="zz-why", control_id="zz-pause")
+    issue("zz-2", ControlAction.CANCEL, triggered_by="zz-li", control_id="zz-cancel")
     return {"letter": a_letter(reason="zz-reason")}
 
 

@@ -127,6 +127,16 @@ def when(ms: int | None) -> str:
 
 
 @register.filter
+def shortly(ms: int | None) -> str:
+    """320 ms · 3.2 s · 4:12"""
+    if not isinstance(ms, int) or ms >= 60_000:
+        return span(ms)
+    if ms < 1000:
+        return gettext("%(ms)d ms") % {"ms": ms}
+    return gettext("%(seconds)s s") % {"seconds": number_format(ms / 1000, decimal_pos=1)}
+
+
+@register.filter
 def span(ms: int | None) -> str:
     """4:12 · 2:52:33 · 3 d 04:11 · 3650 d"""
     if not isinstance(ms, int):

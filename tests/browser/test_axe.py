@@ -35,6 +35,8 @@ PAGES = {
     "password": Page("/password/", "password"),
     "runs": Page("/", "runs"),
     "runs that match nothing": Page("/?q=nowhere", "runs"),
+    "search": Page("/search/?q=axe", "search"),
+    "search that finds nothing": Page("/search/?q=nowhere-at-all", "search"),
     "run": Page("/traces/{run}/", "trace"),
     "run filtered": Page("/traces/{run}/?status=FAILED", "trace"),
     **{
@@ -52,6 +54,7 @@ PAGES = {
     "log": Page("/traces/{run}/events/", "trace-log"),
     "question": Page("/traces/{run}/control/", "controls:issue"),
     "audit": Page("/controls/", "controls:audit"),
+    "control": Page("/controls/{control}/", "controls:record"),
     "definitions": Page("/definitions/", "definitions"),
     "definition": Page("/definitions/axe-form/", "definition"),
     "definition as JSON": Page("/definitions/axe-form/?as=json", "definition"),
@@ -68,6 +71,8 @@ PAGES = {
 }
 #: What a browser shows of these is another page of the table, or nothing at all.
 NO_PAGES = {
+    "search-hits",
+    "controls:file",
     "trace-task", "controls:preview", "theme", "language", "logout", "healthz", "readyz", "metrics",
     "definition-start", "admin-login", "admin-logout", "admin-password", "live", "runs-new", "run-views",
     "run-view", "trace-find",
@@ -105,10 +110,13 @@ def something_of_everything(tower: servers.Tower) -> dict[str, str]:
     run.say("c", "FAILED", error_code="HTTP_429")
     run.say("stray", "STARTED")
     run.tower.call("POST", "controls/", {"trace_id": run.id, "task_id": run.task("sum"), "action": "PAUSE"})
+    run.tower.call("POST", "controls/", {"id": f"{run.id}.pause", "trace_id": run.id, "action": "PAUSE"})
+    run.say("sum", "STARTED")
+    run.say("sum", "PROGRESS", paused=True)
     letters = redis.Redis.from_url((tower.home / "secrets" / "redis_url").read_text())
     letters.xadd("tms.task.events", {"event": '{"event_id": "' + "x" * 300})
     letter = servers.until(lambda: letters.xrange("tms.task.events.dead", count=1), "it is put aside")
-    return {"run": run.id, "letter": letter[0][0].decode()}
+    return {"run": run.id, "letter": letter[0][0].decode(), "control": f"{run.id}.pause"}
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import itertools
 import random
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ LANGUAGES = {"en": "en-GB", "zh": "zh-CN"}
 SIZES = (500, 100_000)
 #: A tree as a crawl makes it: so many branches, each with pages.
 BRANCHES = 8
+#: Since it began; the last pages began two minutes ago.
+MINUTES = 30
 NAMES = ("fetch_page", "parse_page", "extract_links", "summarise", "store")
 
 
@@ -95,7 +98,7 @@ def take(context: BrowserContext, path: str, file: Path) -> None:
 
 def a_crawl(tower: Tower, size: int) -> str:
     """A running crawl of so many tasks: most done, some at work, one in fifty failed; its id."""
-    rng, trace, base = random.Random(size), f"crawl-of-{size}", 1_760_000_000_000
+    rng, trace, base = random.Random(size), f"crawl-of-{size}", int(time.time() * 1000) - MINUTES * 60_000
     tasks = [task(trace, "root", None, "crawl", "AGENT", BRANCHES)]
     each = size // BRANCHES - 1
     for k in range(BRANCHES):
@@ -124,7 +127,7 @@ def task(trace: str, id: str, parent: str | None, name: str, kind: str, split: i
 
 
 def history(one: dict[str, Any], base: int, rng: random.Random) -> list[dict[str, Any]]:
-    start = base + (0 if "split_count" in one else rng.randrange(5_000, 1_500_000))
+    start = base + (0 if "split_count" in one else rng.randrange(5_000, (MINUTES - 2) * 60_000))
 
     def said(kind: str, ms: int, **payload: Any) -> dict[str, Any]:
         return {
@@ -137,7 +140,7 @@ def history(one: dict[str, Any], base: int, rng: random.Random) -> list[dict[str
         return [said("STARTED", start), said("PROGRESS", start + 900, progress=float(rng.randrange(5, 95)))]
     if chance < 0.2:
         return []
-    end = start + rng.randrange(300, 90_000)
+    end = start + rng.randrange(300, 110_000)
     if chance < 0.22:
         failed = said("FAILED", end, error_code="HTTP_429", error_msg="Too many requests: again in 30 s.")
         return [said("STARTED", start), failed]

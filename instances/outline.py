@@ -169,7 +169,8 @@ class Line:
     asked: int
     asked_here: int
     sums: Sums | None
-    gap: str
+    #: Where the bar begins; None where there is none.
+    gap: str | None
     width: str
     spent_ms: int | None
     title: str
@@ -220,7 +221,7 @@ class Line:
 #: What ``<template>`` is drawn from: the same partial, nothing in it.
 BLANK = Line(
     Task(-1, "", None, 3, "", "", None, True, True, 0, None, 1, None, False, None, None, 0, 0, 0),
-    1, 1, 1, 0, None, RUN, RUN, None, "0%", "0%", None, "",
+    1, 1, 1, 0, None, RUN, RUN, None, None, "0%", None, "",
 )  # fmt: skip
 
 
@@ -420,7 +421,8 @@ class Outline:
 
     @cached_property
     def scale(self) -> Scale:
-        starts = [t.started_ms for t in self.tasks.values() if t.started_ms is not None]
+        first = (t.finished_ms if t.started_ms is None else t.started_ms for t in self.tasks.values())
+        starts = [at for at in first if at is not None]
         ends = [t.finished_ms for t in self.tasks.values() if t.finished_ms is not None]
         start = min(starts, default=self.trace.started_ms or self.trace.created_ms)
         still = self.totals[RUNNING] > 0
@@ -475,9 +477,12 @@ class Outline:
         counts[task.status] -= 1
         return Sums(counts, self.planned_rest)
 
-    def _bar(self, task: Task) -> tuple[str, str, int | None]:
+    def _bar(self, task: Task) -> tuple[str | None, str, int | None]:
+        if task.started_ms is None and task.finished_ms is None:
+            return None, "0%", None
         if task.started_ms is None:
-            return "0%", "0%", None
+            # It ended without having begun, as far as is known: a mark, and no time that it took.
+            return f"{self.scale.share((task.finished_ms or 0) - self.scale.start):.2f}%", "0%", None
         end = (
             self.now_ms if task.finished_ms is None and task.is_open else task.finished_ms or task.started_ms
         )

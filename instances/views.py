@@ -36,8 +36,9 @@ MODULES = tuple(
     f"tree/{name}.js"
     for name in (
         "trace", "store", "groups", "search", "order", "folds", "rows", "waterfall", "zoom", "arrivals",
-        "live-socket", "wire", "liveness", "news", "asked", "head", "detail-pane", "pane-size", "told", "loose",
-        "controls", "filter", "moves", "kept-folds", "address", "keys", "clock",
+        "live-socket", "wire", "liveness", "news", "asked", "head", "detail-pane", "pane-size", "told",
+        "loose", "controls", "filter", "moves", "kept-folds", "address", "keys", "clock", "times", "critical",
+        "critical-line", "idle", "idle-times",
     )
 ) + tuple(f"js/{name}.js" for name in ("json-view", "links", "clipboard"))  # fmt: skip
 #: What the icon of the tab can show.

@@ -34,6 +34,19 @@ export function span(ms) {
 /** 3.2 s · 4:12, for what is mostly short. */
 export const brief = (ms) => (ms < 60_000 ? `${(ms / 1000).toFixed(1)} ${SECOND}` : span(ms));
 
+const UNITS = [["day", 86_400], ["hour", 3600], ["minute", 60], ["second", 1]].map(([name, seconds]) => ({
+  // Here plain "en" is the shorter one: 10 min instead of 10 mins.
+  seconds, format: new Intl.NumberFormat(document.documentElement.lang || "en", { style: "unit", unit: name, unitDisplay: "short", maximumFractionDigits: 1 }),
+}));
+
+/** 12 min 40 sec · 3 days 4 hr: the two largest units. */
+export function inWords(ms) {
+  if (ms < 10_000) return UNITS[3].format.format(Math.floor(ms / 100) / 10);
+  const seconds = Math.floor(ms / 1000), at = UNITS.findIndex((one) => seconds >= one.seconds);
+  const parts = [Math.floor(seconds / UNITS[at].seconds), at < 3 ? Math.floor((seconds % UNITS[at].seconds) / UNITS[at + 1].seconds) : 0];
+  return parts.map((n, k) => (n ? UNITS[at + k].format.format(n) : "")).filter(Boolean).join(" ");
+}
+
 /** The hour of today, the day and hour of this year, else the day, in the reader's own time zone. */
 export function when(ms) {
   const at = new Date(ms), today = new Date();

@@ -49,6 +49,7 @@ export class Filter {
 
   clear() {
     this.search.value = "";
+    this.order.only = null;
     this.set("", null);
   }
 
@@ -102,9 +103,9 @@ export class Filter {
   }
 
   draw() {
-    const { order } = this, filtered = order.kept !== null;
-    this.clearing.hidden = !filtered;
-    this.#tell(filtered ? (this.waiting ? say("searching") : sayCount("found", order.found, count(order.found) + (this.cutOff ? "+" : ""))) : "");
+    const { order } = this;
+    this.clearing.hidden = order.kept === null;
+    this.#tell(order.kept && order.searching ? (this.waiting ? say("searching") : sayCount("found", order.found, count(order.found) + (this.cutOff ? "+" : ""))) : "");
   }
 
   /** How much was found; spoken to those who are searching. @param {string} text */

@@ -39,6 +39,8 @@ export class Order {
     /** What the tower found for the words that only it knows; null where it was not asked. @type {Set<number> | null} */
     this.answer = null;
     /** @type {number | null} */ this.wanted = null;
+    /** Only these tasks and what is above them, besides what is searched for. @type {{has: (n: number) => boolean} | null} */
+    this.only = null;
     this.found = 0;
     this.dirty = true;
   }
@@ -172,7 +174,10 @@ export class Order {
 
   /** Opens all above a row, so that it is one. @param {number} row */
   reveal(row) {
-    if (this.kept && !this.kept[row]) this.filter("", null);
+    if (this.kept && !this.kept[row]) {
+      this.filter("", null);
+      this.only = null;
+    }
     if (this.kept) return;
     for (let up = this.up(row); up >= 0; up = this.up(up)) if (!this.isOpen(up)) this.set(up, true);
   }
@@ -203,23 +208,28 @@ export class Order {
     this.dirty = true;
   }
 
+  /** By words or by status. */
+  get searching() {
+    return !this.query.empty || this.wanted !== null;
+  }
+
   #sift() {
     const { size, ids, names, status, parent, known } = this.store;
-    const { plain, id, asks } = this.query, wanted = this.wanted ?? this.query.status;
-    if (this.query.empty && wanted === null) {
+    const { plain, id, asks } = this.query, wanted = this.wanted ?? this.query.status, { only, searching } = this;
+    if (!searching && !only) {
       this.kept = null;
       return;
     }
     const kept = new Uint8Array(this.store.capacity);
     this.found = 0;
     for (let n = 0; n < size; n++) {
-      if (!known[n] || (wanted !== null && status[n] !== wanted)) continue;
+      if (!known[n] || (wanted !== null && status[n] !== wanted) || (only && !only.has(n))) continue;
       if (asks && !this.answer?.has(n)) continue;
       if (id && !(ids[n] ?? "").toLowerCase().includes(id)) continue;
       if (plain && !(names[n] ?? "").toLowerCase().includes(plain) && !(ids[n] ?? "").toLowerCase().includes(plain)) continue;
       this.found++;
       for (let up = parent[n]; up >= 0 && !kept[up]; up = parent[up]) kept[up] = 1;
-      kept[n] = 2;
+      kept[n] = searching ? 2 : 1;
     }
     this.kept = kept;
   }

@@ -10,8 +10,10 @@ import { say, sayCount } from "./words.js";
 const MARGIN = 6;
 /** Pixels a level, and how many levels are drawn as such; the server knows the same (instances/outline.py). */
 const INDENT = 18, DEEPEST = 12;
-/** Pixels behind a bar that its time needs. */
-const LABEL = 42;
+/** Percent that the shortest stretch of the critical path takes, to be seen. */
+const LEAST = 0.4;
+/** Pixels behind a bar that its time needs, that its mark needs, and of a bar that its pattern needs. */
+const LABEL = 42, CAP = 8, HATCH = 3;
 
 /**
  * @typedef {{row: HTMLElement, n: number, stamp: number, epoch: number, index: number, open: number, selected: boolean, top: number, size: number,
@@ -230,6 +232,8 @@ export class Rows {
     const open = order.folds(n) ? (order.isOpen(n) ? 1 : 0) : 2;
     if (slot.open !== open) {
       slot.open = open;
+      // The bar of a folded row stands for all below it, too.
+      slot.epoch = -1;
       if (open === 2) row.removeAttribute("aria-expanded");
       else row.setAttribute("aria-expanded", String(open === 1));
     }
@@ -327,7 +331,7 @@ export class Rows {
     const progress = store.status[n] === RUNNING && !Number.isNaN(store.progress[n]) ? `${Math.round(store.progress[n])} %` : "";
     set(parts.progress, progress);
     row.setAttribute("aria-label", [store.name(n), word, progress, this.#below(n), parts.asked.hidden ? "" : parts.askedText.textContent,
-      holds ? parts.holds.textContent.trim() : ""].filter(Boolean).join(", "));
+      holds ? parts.holds.textContent.trim() : "", this.waterfall.path?.steps.has(n) ? say("on_path") : ""].filter(Boolean).join(", "));
   }
 
   /** @param {number} n */
@@ -358,7 +362,8 @@ export class Rows {
 
   /** @param {Slot} slot */
   #paintBar({ n, parts }) {
-    const bar = n >= FIRST_GROUP ? this.waterfall.span(this.order.groups.summed(n - FIRST_GROUP)) : this.waterfall.bar(n);
+    this.#paintPath(n, parts);
+    const bar = n >= FIRST_GROUP ? this.waterfall.span(this.order.groups.summed(n - FIRST_GROUP)) : this.waterfall.bar(n, !this.order.isOpen(n));
     parts.bar.toggleAttribute("hidden", !bar);
     if (!bar) {
       set(parts.spent, "");
@@ -368,8 +373,22 @@ export class Rows {
     if (parts.was.gap !== gap) parts.gap.setAttribute("width", (parts.was.gap = gap));
     if (parts.was.width !== width) parts.bar.setAttribute("width", (parts.was.width = width));
     parts.wf.classList.toggle("below", bar.below);
-    parts.wf.classList.toggle("full", ((100 - bar.gap - bar.width) / 100) * this.barRoom < LABEL);
-    set(parts.spent, span(bar.spent));
+    const free = this.waterfall.free(bar.gap + bar.width);
+    parts.wf.classList.toggle("full", free < LABEL);
+    parts.wf.classList.toggle("edge", free >= 0 && free < CAP);
+    parts.wf.classList.toggle("tick", (bar.width / 100) * this.barRoom < HATCH);
+    set(parts.spent, Number.isNaN(bar.spent) ? "" : span(bar.spent));
+  }
+
+  /** A line below the bar; made only where there is one. @param {number} n @param {Record<string, any>} parts */
+  #paintPath(n, parts) {
+    const { order, waterfall } = this, group = order.group(n), open = order.isOpen(n);
+    const stretches = !waterfall.path || (group && open) ? [] : (group?.members ?? [n]).flatMap((one) => waterfall.stretches(one, !open));
+    const line = stretches.map(([from, to]) => `M${from.toFixed(2)} 1H${Math.max(to, from + LEAST).toFixed(2)}`).join("");
+    if ((parts.was.path ?? "") === line) return;
+    parts.was.path = line;
+    parts.path ??= pathOn(parts.wf);
+    parts.path.setAttribute("d", line);
   }
 
   /** The part of a row that was never drawn is made for it. @param {number} n @param {"nearest" | "center"} [where] */
@@ -417,6 +436,16 @@ export function sums(store, n) {
 function summed({ counts, rest }) {
   const total = counts.reduce((a, b) => a + b, 0);
   return { counts: Array.from(counts), rest, all: total + rest, done: total - counts[PENDING] - counts[RUNNING], failed: counts[FAILED] };
+}
+
+/** @param {HTMLElement} wf */
+function pathOn(wf) {
+  const make = (/** @type {string} */ name) => document.createElementNS("http://www.w3.org/2000/svg", name);
+  const svg = make("svg"), path = make("path");
+  for (const [name, value] of [["class", "path"], ["viewBox", "0 0 100 2"], ["preserveAspectRatio", "none"]]) svg.setAttribute(name, value);
+  svg.append(path);
+  wf.append(svg);
+  return path;
 }
 
 /** @param {any} part @param {string} text */

@@ -183,7 +183,8 @@ export class Store {
 
   /** @param {number} n */
   #widen(n) {
-    const from = this.start[n], to = this.end[n];
+    // One that ended without having begun, as far as is known, was there at its end.
+    const to = this.end[n], from = Number.isNaN(this.start[n]) ? to : this.start[n];
     if (from < this.spanFrom[n]) this.spanFrom[n] = from;
     if (from > this.spanTo[n]) this.spanTo[n] = from;
     if (to > this.spanTo[n]) this.spanTo[n] = to;

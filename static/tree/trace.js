@@ -6,11 +6,13 @@ import { Arrivals } from "./arrivals.js";
 import { Asked } from "./asked.js";
 import { everySecond, hear, now } from "./clock.js";
 import { Controls } from "./controls.js";
+import { CriticalLine } from "./critical-line.js";
 import { DetailPane } from "./detail-pane.js";
 import { Filter } from "./filter.js";
 import { folds } from "./folds.js";
 import { FIRST_GROUP } from "./groups.js";
 import { Head } from "./head.js";
+import { IdleTimes } from "./idle-times.js";
 import { KeptFolds } from "./kept-folds.js";
 import { bindKeys, showKeys } from "./keys.js";
 import { Liveness } from "./liveness.js";
@@ -43,6 +45,8 @@ const pane = new DetailPane(page, store, { select: (n) => moves.select(n), close
 const asked = new Asked(page, store, { head, pane, waterfall });
 const filter = new Filter(page, order, rows, (n) => moves.select(n));
 const moves = new Moves(store, order, rows, { pane, filter, kept, follower: part("[data-follow]") });
+const criticalLine = new CriticalLine(page, store, order, rows, waterfall);
+const idleTimes = new IdleTimes(page, rows, waterfall);
 const liveness = new Liveness(page, grid, store);
 const arrivals = new Arrivals(page, grid, store, liveness, {
   keep: () => (rows.selected >= 0 ? store.ids[rows.selected] : said("node") ?? undefined),
@@ -62,6 +66,7 @@ function first(selected) {
   if (!arrivals.loaded && said("open") !== null) kept.link(said("open") ?? "");
   order.reset();
   waterfall.tick(now());
+  criticalLine.renew();
   if (!arrivals.loaded) opened(selected);
   else rows.slots.forEach((slot) => { slot.stamp = -1; });
   rows.selected = selected ? store.find(selected) : -1;
@@ -81,6 +86,8 @@ function opened(selected) {
   const status = STATUSES.indexOf(said("status") ?? "");
   if (search.value || status >= 0) filter.set(search.value, status < 0 ? null : status);
   const [from, to] = (said("t") ?? "").split("-").map(Number);
+  idleTimes.open();
+  criticalLine.open();
   if (to > from) waterfall.zoom(waterfall.begin + from, waterfall.begin + to);
   if (said("open") !== null) address({ open: null });
   part("[data-fit]").hidden = !waterfall.zoomed;
@@ -97,7 +104,7 @@ function changed() {
 let drawn = "";
 rows.afterDraw.push(() => {
   // Most frames are of scrolling: the rest of the page is as it was.
-  const state = `${store.seq} ${store.epoch} ${store.shape} ${rows.selected} ${order.length} ${order.found} ${order.kept !== null} ${filter.waiting}`;
+  const state = `${store.seq} ${store.epoch} ${store.shape} ${rows.selected} ${order.length} ${order.found} ${order.kept !== null} ${order.only !== null} ${filter.waiting}`;
   if (state === drawn) return;
   drawn = state;
   moves.follow();
@@ -108,12 +115,14 @@ rows.afterDraw.push(() => {
   controls.draw();
   part("[data-none]").hidden = order.length > 0;
   filter.draw();
+  criticalLine.draw();
   news.speak();
 });
 
 everySecond(() => {
   if (!arrivals.loaded) return;
   waterfall.tick(now());
+  criticalLine.tick();
   asked.tick();
   head.tick();
   pane.tick();
@@ -184,6 +193,9 @@ bindKeys(grid, {
   },
   escape: () => (pane.open ? moves.close() : filter.leave()),
   follow: () => moves.setFollow(!moves.following),
+  path: () => criticalLine.toggle(),
+  pathRows: () => criticalLine.toggleRows(),
+  idle: () => idleTimes.toggle(),
   closer: () => look(() => waterfall.scale(2)),
   wider: () => look(() => waterfall.scale(0.5)),
   fit: () => look(() => waterfall.zoom()),
@@ -253,6 +265,9 @@ page.addEventListener("click", (event) => {
     moves.jump(/** @type {any} */ (button.dataset.kind ?? "failed"), button.dataset.step === "1" ? 1 : -1, place);
   } else if (foldAll) moves.foldTo(foldAll.dataset.fold === "open" ? Infinity : 1);
   else if (at.closest("[data-follow]")) moves.setFollow(!moves.following);
+  else if (at.closest("[data-path]")) criticalLine.toggle();
+  else if (at.closest("[data-path-rows]")) criticalLine.toggleRows();
+  else if (at.closest("[data-idle]")) idleTimes.toggle();
   else if (at.closest("[data-keys]")) sheet();
   else if (at.closest("[data-link-copy]")) copyLink();
   else if (at.closest("[data-fit]")) look(() => waterfall.zoom());

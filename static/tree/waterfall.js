@@ -1,7 +1,10 @@
 // @ts-check
 /** Where bars begin and end. The scale grows in steps, so that bars do not creep with each frame. */
-import { span } from "../js/marks.js";
+import { inWords, span } from "../js/marks.js";
+import { Axis, idleGaps } from "./idle.js";
 import { PENDING, RUNNING } from "./store.js";
+import { began, ended } from "./times.js";
+import { say } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 /** Round times for the axis, in milliseconds; the server knows the same (instances/outline.py). */
@@ -12,8 +15,13 @@ const HEADROOM = 1.1;
 const LABEL = 40;
 /** No closer look than this, in milliseconds. */
 const CLOSEST = 1000;
+/** Pixels of the mark of what took no time (tree.css). */
+const TICK = 2;
 /** Lines of labels of bands above each other; further ones stay without. */
 const LANES = 5;
+
+/** A pause that covers all of a gap but so much explains it. */
+const NEARLY = 0.98;
 
 /** @typedef {{action: string, from: number, to: number | null, label: string}} Band */
 
@@ -35,6 +43,12 @@ export class Waterfall {
     /** Raised with each change of the scale. */
     this.epoch = 0;
     /** @type {Band[]} */ this.bands = [];
+    /** Whether times in which nothing ran are folded, and those that are. */
+    this.folding = false;
+    /** @type {import("./idle.js").Gap[]} */ this.gaps = [];
+    this.places = new Axis(0, 1000);
+    /** @type {import("./critical.js").Path | null} */ this.path = null;
+    if (axis) new ResizeObserver(() => this.folding && this.#show(this.from, this.to)).observe(axis);
   }
 
   get #running() {
@@ -50,15 +64,35 @@ export class Waterfall {
     const last = Math.max(begin + 1000, running ? now : Number.isFinite(store.to) ? store.to : begin);
     const width = this.finish - this.begin;
     const fits = begin === this.begin && last <= this.finish && last >= this.begin + width / (HEADROOM * 1.5) && (running || last === this.finish);
-    if (fits) {
-      this.#placeNow();
-      return false;
+    if (!fits) {
+      this.begin = begin;
+      this.finish = running ? begin + (last - begin) * HEADROOM : last;
     }
-    this.begin = begin;
-    this.finish = running ? begin + (last - begin) * HEADROOM : last;
-    if (this.zoomed) this.#placeNow();
-    else this.#show(this.begin, this.finish);
-    return true;
+    const other = this.#findGaps(), grown = !fits && !this.zoomed;
+    if (grown) this.#show(this.begin, this.finish);
+    else if (other) this.#show(this.from, this.to);
+    else this.#placeNow();
+    return !fits || other;
+  }
+
+  /** Looks for gaps; true where they are others than before. */
+  #findGaps() {
+    const gaps = this.folding ? idleGaps(this.store, this.begin, this.finish, this.now) : [];
+    const same = gaps.length === this.gaps.length && gaps.every((gap, k) => gap.from === this.gaps[k].from && gap.to === this.gaps[k].to && gap.parents === this.gaps[k].parents);
+    this.gaps = gaps;
+    return !same;
+  }
+
+  /** @param {import("./critical.js").Path | null} path */
+  setPath(path) {
+    this.path = path;
+    this.epoch++;
+  }
+
+  /** @param {boolean} on */
+  fold(on) {
+    this.folding = on;
+    if (this.#findGaps()) this.#show(this.from, this.to);
   }
 
   /** Something ended since the last tick: the present is then as late as that. @param {number} now */
@@ -73,6 +107,7 @@ export class Waterfall {
   #show(from, to) {
     this.from = from;
     this.to = to;
+    this.places = new Axis(from, to, this.axis?.clientWidth, this.gaps);
     this.epoch++;
     this.#drawAxis();
     this.#drawBands();
@@ -87,40 +122,37 @@ export class Waterfall {
     this.#show(left, left + width);
   }
 
-  /** Closer (above 1) or wider around a moment. @param {number} by @param {number} [around] */
-  scale(by, around = (this.from + this.to) / 2) {
-    const width = (this.to - this.from) / by, share = (around - this.from) / (this.to - this.from);
-    this.zoom(around - width * share, around + width * (1 - share));
+  /** Closer (above 1) or wider around a place on the axis. @param {number} by @param {number} [around] */
+  scale(by, around = 0.5) {
+    this.zoom(this.places.moment(around - around / by), this.places.moment(around + (1 - around) / by));
   }
 
   /** @param {number} by a share of what is shown */
   pan(by) {
-    const step = (this.to - this.from) * by;
-    if (this.zoomed) this.zoom(this.from + step, this.to + step);
+    if (!this.zoomed) return;
+    const { begin, finish, places } = this, step = by > 0 ? Math.min(by, Math.max(0, places.at(finish) - 1)) : Math.max(by, Math.min(0, places.at(begin)));
+    this.zoom(places.moment(step), places.moment(1 + step));
   }
 
   /** Percent. @param {number} ms */
   at(ms) {
-    return (100 * (ms - this.from)) / (this.to - this.from);
+    return 100 * this.places.at(ms);
   }
 
   /**
-   * The bar of a row: percent, and the time that it stands for; null without one, or with none in what is shown.
+   * The bar of a row: percent, and the time that it stands for (NaN where that is not known); null without one, or with none in what is shown.
    * `below` marks what only its children have made: the span of them.
-   * @param {number} n
+   * Of a folded one it is drawn from the first start to the last end at and below it.
+   * @param {number} n @param {boolean} [folded]
    */
-  bar(n) {
-    const { store } = this;
-    let start = store.start[n], below = false;
-    if (Number.isNaN(start)) {
-      if (!Number.isFinite(store.spanFrom[n])) return null;
-      start = store.spanFrom[n];
-      below = true;
-    }
-    const open = store.status[n] <= RUNNING;
-    let end = store.end[n];
-    if (Number.isNaN(end)) end = open ? this.now : Math.max(start, store.spanTo[n]);
-    return this.#between(start, end, below);
+  bar(n, folded = false) {
+    const { store } = this, start = began(store, n), end = ended(store, n, this.now);
+    if (Number.isNaN(start)) return null;
+    const parent = store.children[n] > 0, own = !Number.isNaN(store.start[n]), all = folded && parent;
+    const last = !all ? end : Math.max(end, store.stillOpen(n) ? this.now : store.spanTo[n]);
+    const bar = this.#between(all ? Math.min(start, store.spanFrom[n]) : start, last, !own && parent);
+    // How long it took is not known of one that only ended.
+    return bar && { ...bar, spent: own || parent ? Math.max(0, end - start) : NaN };
   }
 
   /** The bar of a group: from the first start to the last end. @param {import("./groups.js").Group} group */
@@ -135,19 +167,56 @@ export class Waterfall {
     // Nothing ends behind the present, whatever the clock of its actor said.
     const most = this.#running ? Math.min(this.to, Math.max(this.now, this.from)) : this.to;
     if (end < this.from || start > this.to) return null;
-    const gap = Math.max(0, this.at(Math.min(start, most)));
+    // The mark of what took no time is not beyond the right edge.
+    const edge = 100 - (100 * TICK) / Math.max(TICK, this.axis?.clientWidth ?? 0);
+    const gap = Math.min(edge, Math.max(0, this.at(Math.min(start, most))));
     return { gap, width: Math.max(0, this.at(Math.min(end, most)) - gap), spent: Math.max(0, end - start), below };
+  }
+
+  /** Pixels between a place in percent and what stands to its right: a folded time or the edge; below 0 inside of such a time. @param {number} place */
+  free(place) {
+    const room = this.axis?.clientWidth ?? 0;
+    let right = 100;
+    for (const gap of this.gaps) {
+      const from = this.at(gap.from);
+      if (this.at(gap.to) <= place) continue;
+      right = Math.min(right, from);
+      break;
+    }
+    return ((right - place) / 100) * room;
+  }
+
+  /**
+   * What of a task is on the critical path, from and to in percent; of a folded one also what is on it below.
+   * @param {number} n @param {boolean} folded
+   */
+  stretches(n, folded) {
+    const step = this.path?.steps.get(n), all = [];
+    if (!step) return [];
+    const pairs = folded ? [step.from, step.to] : step.own;
+    for (let k = 0; k < pairs.length; k += 2) {
+      if (pairs[k + 1] < this.from || pairs[k] > this.to) continue;
+      all.push([Math.max(0, this.at(pairs[k])), Math.min(100, this.at(pairs[k + 1]))]);
+    }
+    return all;
   }
 
   #drawAxis() {
     if (!this.axis) return;
-    const width = this.to - this.from;
+    const width = this.places.plain, room = this.axis.clientWidth;
     const step = STEPS.find((s) => width / s <= 6) ?? STEPS[STEPS.length - 1];
     const marks = [];
+    let free = 0;
     for (let at = Math.ceil((this.from - this.begin) / step) * step; this.begin + at < this.to && marks.length < 60; at += step) {
-      if (((this.to - this.begin - at) / width) * this.axis.clientWidth < LABEL) break;
+      const gap = this.gaps.find((one) => this.begin + at > one.from && this.begin + at < one.to);
+      // No time inside of a folded gap has a place of its own.
+      if (gap) at = Math.floor((gap.to - this.begin) / step) * step;
+      const place = this.at(this.begin + at), left = (place / 100) * room;
+      if (gap || left < free) continue;
+      if (room - left < LABEL) break;
+      free = left + LABEL;
       const text = document.createElementNS(SVG, "text");
-      text.setAttribute("x", `${this.at(this.begin + at).toFixed(2)}%`);
+      text.setAttribute("x", `${place.toFixed(2)}%`);
       text.setAttribute("dx", "5");
       text.setAttribute("y", "19");
       text.textContent = span(at);
@@ -181,10 +250,43 @@ export class Waterfall {
       part.append(label);
       this.over.append(part);
     }
+    for (const gap of this.gaps) this.#markGap(gap);
     this.#placeLabels();
     this.line = document.createElement("div");
     this.line.className = "now";
     this.over.append(this.line);
+  }
+
+  /** @param {import("./idle.js").Gap} gap */
+  #markGap(gap) {
+    if (gap.to <= this.from || gap.from >= this.to) return;
+    const left = Math.max(0, this.at(gap.from)), part = document.createElement("div");
+    part.className = "idle";
+    part.style.left = `${left}%`;
+    part.style.width = `${Math.min(100, this.at(gap.to)) - left}%`;
+    part.append(Object.assign(document.createElement("span"), { textContent: this.gapWords(gap) }));
+    this.over.append(part);
+  }
+
+  /** How long a gap is and what is known of it. @param {import("./idle.js").Gap} gap */
+  gapWords(gap) {
+    const time = inWords(gap.to - gap.from), paused = this.#paused(gap);
+    if (paused >= NEARLY * (gap.to - gap.from)) return say("gap_paused", { time });
+    const what = say(gap.parents ? "gap_parents" : "gap_nothing", { time });
+    return paused ? `${what}${say("and")}${say("gap_partly", { time: inWords(paused) })}` : what;
+  }
+
+  /** For how long of it some pause stood. @param {import("./idle.js").Gap} gap */
+  #paused(gap) {
+    let paused = 0, from = gap.from;
+    // Bands stand in order of their beginnings.
+    for (const band of this.bands) {
+      const to = Math.min(gap.to, band.to ?? this.now);
+      if (band.action !== "PAUSE" || to <= from) continue;
+      paused += Math.max(0, to - Math.max(from, band.from));
+      from = Math.max(from, to);
+    }
+    return paused;
   }
 
   /** No label on another: each in the lowest line that is free. Read first, then written. */

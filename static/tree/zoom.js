@@ -10,12 +10,8 @@ const DRAG = 4;
 export function bindZoom(grid, waterfall, changed) {
   const axis = /** @type {HTMLElement} */ (grid.querySelector(".axis"));
   const brush = /** @type {HTMLElement} */ (axis.querySelector(".brush"));
-  /** @param {number} x in the window */
-  const moment = (x) => {
-    const box = axis.getBoundingClientRect();
-    const share = Math.max(0, Math.min(1, (x - box.left) / axis.clientWidth));
-    return waterfall.from + share * (waterfall.to - waterfall.from);
-  };
+  /** Of the axis. @param {number} x in the window */
+  const share = (x) => Math.max(0, Math.min(1, (x - axis.getBoundingClientRect().left) / axis.clientWidth));
   let began = NaN;
   axis.addEventListener("pointerdown", (event) => {
     if (event.button || /** @type {Element} */ (event.target).closest("button")) return;
@@ -35,7 +31,7 @@ export function bindZoom(grid, waterfall, changed) {
     began = NaN;
     brush.hidden = true;
     if (!take || to - from < DRAG) return;
-    waterfall.zoom(moment(from), moment(to));
+    waterfall.zoom(waterfall.places.moment(share(from)), waterfall.places.moment(share(to)));
     changed();
   };
   axis.addEventListener("pointerup", (event) => stop(event, true));
@@ -43,7 +39,7 @@ export function bindZoom(grid, waterfall, changed) {
   grid.addEventListener("wheel", (event) => {
     if (!event.ctrlKey || !(event.target instanceof Element) || !event.target.closest(".wf, .axis")) return;
     event.preventDefault();
-    waterfall.scale(event.deltaY < 0 ? 1.25 : 0.8, moment(event.clientX));
+    waterfall.scale(event.deltaY < 0 ? 1.25 : 0.8, share(event.clientX));
     changed();
   }, { passive: false });
   axis.addEventListener("dblclick", () => {

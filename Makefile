@@ -70,6 +70,7 @@ bench: setup
 	$(PY) -m bench.register --postgres
 	$(PY) -m bench.ingest
 	$(PY) -m bench.control --postgres
+	$(PY) -m bench.reads --postgres
 	$(PY) -m bench.runs
 	$(PY) -m bench.faults
 

@@ -54,9 +54,9 @@ OUTCOMES: Final[Mapping[Outcome, Promise | str]] = {
     Outcome.FORBIDDEN: gettext_lazy("Refused: no right"),
 }
 #: Filters that a row leads to; they stand as chips that can be taken away.
-CHIPS: Final = ("by", "run")
+CHIPS: Final = ("by", "run", "batch")
 #: The filters, in the order of the page.
-FILTERS: Final = ("q", "by", "run", "action", "outcome", "since", "unanswered", "waiting")
+FILTERS: Final = ("q", "by", "run", "batch", "action", "outcome", "since", "unanswered", "waiting")
 
 
 def context(request: HttpRequest) -> dict[str, Any]:
@@ -87,6 +87,9 @@ def matching(query: Query) -> ControlQuery:
     )
     if q := query.text("q", 200):
         found = found.filter(begins("trace_id", q) | begins("task_id", q) | Q(triggered_by=q))
+    if batch := query.text("batch", 26):
+        # The controls of one form for several runs begin with its id.
+        found = found.filter(begins("id", f"{batch}."))
     if since := query.choice("since", SPANS):
         found = found.filter(created_ms__gte=time.time_ns() // 1_000_000 - SPANS[since][0])
     if query.choice("unanswered", ["1"]):

@@ -9,6 +9,7 @@ api_patterns: list[URLPattern] = [
     path("controls/<str:id>/", api.ControlView.as_view(), name="control"),
 ]
 page_patterns: list[URLPattern] = [
+    path("runs/control/", views.chosen, name="chosen"),
     path("controls/", views.audit, name="audit"),
     path("controls/file/<str:kind>/", views.file, name="file"),
     path("controls/<str:id>/", views.record, name="record"),

@@ -12,18 +12,20 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from ulid import ULID
 
 from controls import audit as audited
 from controls import export, receipts
 from controls import issue as door
 from controls.api import as_json
+from controls.chosen import MOST, Chosen, Done
 from controls.issue import ControlRefused, Issued
 from controls.models import ControlRecord
 from controls.policy import GLOBAL
 from controls.question import Answer, Place
 from instances.api_reads import LIST_SECONDS
+from instances.comparing import back
 from instances.reads import at_one_moment
 from tower.access.pages import page
 from tower.access.principal import Principal
@@ -163,6 +165,53 @@ def unfit(request: HttpRequest, place: Place | None, answer: Answer) -> HttpResp
     name, text = next(iter(answer.errors.items()))
     error = {"code": "invalid_form", "message": text, "details": {"field": name}}
     return JsonResponse({"ok": False, "error": error}, status=HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+# -- several runs
+
+
+@page("operator")
+@require_POST
+def chosen(request: HttpRequest) -> HttpResponse:
+    """PAUSE and RUN at once, CANCEL when its question was answered; then to the rows of the audit."""
+    found = Chosen.of(request)
+    if not found.ids or len(found.ids) > MOST:
+        messages.error(request, _("Choose 1 to %(most)d runs.") % {"most": MOST})
+        return see_other(back(request))
+    asks = found.action is CANCEL and not found.confirmed
+    if asks or not found.checked():
+        return render(request, "controls/chosen.html", {"chosen": found, "back": back(request)})
+    told_of(request, found.issue(request.user.get_username()))
+    return see_other(f"{reverse('controls:audit')}?{urlencode({'batch': found.batch})}")
+
+
+def forbidden_of_several(request: HttpRequest, principal: Principal) -> None:
+    if request.method != "POST":
+        return
+    try:
+        found = Chosen.of(request)
+    except TowerError:
+        return
+    for id in found.ids[:MOST]:
+        door.refuse_unseen(id, found.action, task_id=None, reason="", triggered_by=principal.name)
+
+
+chosen.forbidden = forbidden_of_several  # type: ignore[attr-defined]
+
+
+def told_of(request: HttpRequest, done: Done) -> None:
+    """In words above the rows, which are there for good."""
+    if done.taken:
+        text = ngettext("Asked of %s run.", "Asked of %s runs.", done.taken) % count(done.taken)
+        messages.success(request, text)
+    if done.refused:
+        text = ngettext("%s run refused it.", "%s runs refused it.", done.refused) % count(done.refused)
+        messages.error(request, text)
+    if done.gone:
+        text = ngettext("%s run is gone.", "%s runs are gone.", done.gone) % count(done.gone)
+        messages.warning(request, text)
+    if done.undelivered:
+        messages.warning(request, _("Redis is away: actors hear of it when it is back."))
 
 
 # -- telling

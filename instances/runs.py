@@ -10,10 +10,12 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET, require_safe
+from ulid import ULID
 
 from instances import glance, reads, run_views
 from instances.api_reads import LIST_SECONDS, filters, page_of_runs
@@ -162,6 +164,8 @@ def context(
         "statuses": STATUSES,
         "needs": NEEDS,
         "blank": BLANK,
+        "batch": str(ULID()),
+        "control_url": reverse("controls:chosen"),
         "curl": curl(request),
     }
 

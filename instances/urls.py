@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from instances import api, api_reads, dead_letter_views, log_page, palette, run_views, runs, views
+from instances import api, api_reads, comparing, dead_letter_views, log_page, palette, run_views, runs, views
 
 api_patterns: list[URLPattern] = [
     path("traces/", api_reads.TracesView.as_view(), name="traces"),
@@ -23,6 +23,7 @@ page_patterns: list[URLPattern] = [
     path("runs/new/", runs.new, name="runs-new"),
     path("runs/views/", run_views.save, name="run-views"),
     path("runs/views/<str:id>/", run_views.change, name="run-view"),
+    path("compare/", comparing.compare, name="compare"),
     path("search/", palette.search, name="search"),
     path("search/hits/", palette.hits, name="search-hits"),
     path("dead-letters/", dead_letter_views.letters, name="dead-letters"),

@@ -96,6 +96,7 @@ def texts_in(value: Any) -> Iterator[str]:
 #: Every page that people read, by the name of its address, in several states; ``zz`` begins what is made up.
 PAGES: Mapping[str, list[str]] = {
     "runs": ["/", "/?segment=attention", "/?q=zz&status=FAILED&since=24h", "/?q=zz-nothing"],
+    "compare": ["/compare/", "/compare/?a=zz&b=zz-2", "/compare/?a=zz&b=zz-2&show=only_a"],
     "search": ["/search/", "/search/?q=zz", "/search/?q=zz-nothing"],
     "trace": [
         "/traces/zz/",
@@ -123,6 +124,7 @@ NO_PAGES = {
         "definition-start",
         "controls:file",
         "controls:preview",
+        "controls:chosen",
         "trace-task",
         "trace-find",
         "run-views",

@@ -53,6 +53,8 @@ export function paint(row, run) {
 }
 
 function paintName(row, run) {
+  row.querySelector("[data-tick]").value = run.trace_id;
+  write(row.querySelector("[data-tick-name]"), run.name);
   const link = row.querySelector(".n a");
   link.href = `/traces/${encodeURIComponent(run.trace_id)}/`;
   write(link.firstElementChild, run.name);
@@ -176,6 +178,70 @@ bar?.addEventListener("click", (event) => {
   bar.hidden = true;
   watch();
 });
+
+// -- choosing several
+
+const form = document.querySelector("[data-chosen]");
+/** Above that the server refuses. */
+const MOST_CHOSEN = 100;
+const ticks = () => [...(rows?.querySelectorAll("[data-tick]") ?? [])];
+/** Where a range begins. */
+let lastTick = null;
+
+function drawChosen() {
+  const all = ticks(), n = all.filter((tick) => tick.checked).length;
+  form.hidden = !n;
+  write(form.querySelector("[data-n]"), n > MOST_CHOSEN ? form.dataset.most.replace("{n}", count(MOST_CHOSEN))
+    : n === 1 ? form.dataset.one : form.dataset.many.replace("{n}", count(n)));
+  for (const button of form.querySelectorAll("[formaction]")) {
+    const off = button.matches("[data-compare]") ? n !== 2 : n > MOST_CHOSEN;
+    button.setAttribute("aria-disabled", String(off));
+    button.title = off ? (button.matches("[data-compare]") ? form.dataset.two : form.dataset.most.replace("{n}", count(MOST_CHOSEN))) : "";
+  }
+  const head = list.querySelector("[data-tick-all] input");
+  head.checked = n > 0 && n === all.length;
+  head.indeterminate = n > 0 && n < all.length;
+}
+
+function tickAll(checked) {
+  for (const tick of ticks()) tick.checked = checked;
+  drawChosen();
+}
+
+/** Shift takes all between this one and the one before along. */
+function tickRange(tick) {
+  const all = ticks(), from = all.indexOf(lastTick), to = all.indexOf(tick);
+  if (from < 0) return;
+  for (const one of all.slice(Math.min(from, to), Math.max(from, to) + 1)) one.checked = tick.checked;
+}
+
+if (form) {
+  form.dataset.live = "";
+  form.querySelector("[data-clear]").hidden = false;
+  list.querySelector("[data-tick-all]").hidden = false;
+  rows.addEventListener("click", (event) => {
+    if (!event.target.matches("[data-tick]")) return;
+    if (event.shiftKey) tickRange(event.target);
+    lastTick = event.target;
+    drawChosen();
+    announce(form.querySelector("[data-n]").textContent);
+  });
+  // A range is chosen, not the text between.
+  rows.addEventListener("mousedown", (event) => event.shiftKey && event.target.closest(".tick") && event.preventDefault());
+  list.querySelector("[data-tick-all] input").addEventListener("change", (event) => tickAll(event.target.checked));
+  form.querySelector("[data-clear]").addEventListener("click", () => {
+    tickAll(false);
+    rows.querySelector("[data-tick]")?.focus();
+  });
+  form.addEventListener("submit", (event) => {
+    if (event.submitter?.getAttribute("aria-disabled") === "true") {
+      event.preventDefault();
+      announce(event.submitter.title);
+    }
+  });
+  addEventListener("pageshow", drawChosen);
+  drawChosen();
+}
 
 function insert(summaries) {
   const newest = summaries.filter((run) => wanted.delete(run.trace_id) && !rowOf(run.trace_id));

@@ -35,6 +35,8 @@ PAGES = {
     "password": Page("/password/", "password"),
     "runs": Page("/", "runs"),
     "runs that match nothing": Page("/?q=nowhere", "runs"),
+    "compare": Page("/compare/?a={run}&b={other}", "compare"),
+    "compare which": Page("/compare/", "compare"),
     "search": Page("/search/?q=axe", "search"),
     "search that finds nothing": Page("/search/?q=nowhere-at-all", "search"),
     "run": Page("/traces/{run}/", "trace"),
@@ -74,6 +76,7 @@ NO_PAGES = {
     "search-hits",
     "controls:file",
     "trace-task", "controls:preview", "theme", "language", "logout", "healthz", "readyz", "metrics",
+    "controls:chosen",
     "definition-start", "admin-login", "admin-logout", "admin-password", "live", "runs-new", "run-views",
     "run-view", "trace-find",
 }  # fmt: skip
@@ -100,6 +103,8 @@ def something_of_everything(tower: servers.Tower) -> dict[str, str]:
         body = {"id": id, "name": id, "actor_type": "AGENT", "code_ref": "docker://x/y:1"} | more
         assert tower.call("POST", "definitions/", body)[0] == 201
     tower.call("PATCH", "definitions/axe-form/", {"timeout_sec": 60})
+    other = Run(tower, "b d")
+    other.say("b", "FAILED")
     run = Run(tower, "b c")
     run.register("a", input_params={"year": 2024, "nested": {"list": [1, None, "https://example.org/"]}})
     run.register("sum", actor_type="GROUP_AGG")
@@ -116,7 +121,7 @@ def something_of_everything(tower: servers.Tower) -> dict[str, str]:
     letters = redis.Redis.from_url((tower.home / "secrets" / "redis_url").read_text())
     letters.xadd("tms.task.events", {"event": '{"event_id": "' + "x" * 300})
     letter = servers.until(lambda: letters.xrange("tms.task.events.dead", count=1), "it is put aside")
-    return {"run": run.id, "letter": letter[0][0].decode(), "control": f"{run.id}.pause"}
+    return {"run": run.id, "other": other.id, "letter": letter[0][0].decode(), "control": f"{run.id}.pause"}
 
 
 @pytest.fixture(scope="module")

@@ -30,8 +30,7 @@ from controls.turns import alone
 from instances import ingest, live, tree, writer
 from instances.intents import CANCEL
 from instances.models import Deadline, Intent, IntentLedger, Trace
-from instances.sources import EventSource, SourceAway
-from instances.sources.streams import queue
+from instances.sources import EventSource, SourceAway, queue
 from tower import metrics
 from tower.faults import fault
 from tower.redis import client

@@ -21,8 +21,7 @@ from redis import RedisError
 import tower
 from controls.models import Beat
 from instances.models import Intent, QueuePause
-from instances.sources import SourceAway
-from instances.sources.streams import queue
+from instances.sources import SourceAway, queue
 from tower import metrics, redis
 from tower.access.matrix import READ, holds
 from tower.access.principal import principal_of_user

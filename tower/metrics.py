@@ -104,8 +104,7 @@ class Queued(Collector):
     """What waits in the queue; nothing while that is away."""
 
     def collect(self) -> Iterable[Metric]:
-        from instances.sources import SourceAway
-        from instances.sources.streams import queue
+        from instances.sources import SourceAway, queue
 
         try:
             waits = queue().standing()

@@ -12,6 +12,8 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tower.kafka import is_kafka
+
 #: Where `up` leaves the address of the embedded Valkey for processes that it did not start.
 EMBEDDED_URL = settings.SECRETS_DIR / "redis_url"
 
@@ -51,7 +53,8 @@ def events(*, consuming: bool = False) -> redis.Redis:
 
     ``consuming``: for large answers, and never asking twice, since an answer that was lost held entries.
     """
-    return _events_client(str(settings.TOWER_EVENTS_URL) or url(), consuming)
+    address = str(settings.TOWER_EVENTS_URL)
+    return _events_client(url() if not address or is_kafka(address) else address, consuming)
 
 
 @cache

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tower import logs
+from tower import kafka, logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -213,6 +213,11 @@ DATABASES = {"default": database(os.environ.get("DATABASE_URL", ""))}
 REDIS_URL = os.environ.get("REDIS_URL", "")  # empty: the embedded Valkey that `up` starts
 
 TOWER_EVENTS_URL = os.environ.get("TOWER_EVENTS_URL", "")  # the queue of reports; empty: the Redis above
+if kafka.is_kafka(TOWER_EVENTS_URL):
+    try:
+        kafka.address(TOWER_EVENTS_URL)
+    except kafka.BadAddress as bad:
+        sys.exit(f"TOWER_EVENTS_URL cannot be used: {bad}.")
 
 # a power cut loses a second of the stream
 TOWER_VALKEY_FSYNC = os.environ.get("TOWER_VALKEY_FSYNC") or "everysec"

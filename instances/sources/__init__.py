@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
+
+from django.conf import settings
+
+from tower.kafka import address, is_kafka
 
 #: Of an entry that cannot be taken, so much is kept.
 RAW_BYTES = 64 << 10
@@ -81,3 +86,24 @@ class EventSource(Protocol):
 
     def close(self) -> None:
         """Leave. What is still in hand comes to another."""
+
+
+def queue(*, consuming: bool = False, name: str = "") -> EventSource:
+    """The queue of this tower, for one who reads it or one who looks at it."""
+    url = str(settings.TOWER_EVENTS_URL)
+    if not is_kafka(url):
+        from instances.sources import streams
+
+        return streams.queue(consuming=consuming, name=name)
+    return _kafka_topic(url, name) if consuming else _looked_at(url)
+
+
+def _kafka_topic(url: str, name: str) -> EventSource:
+    from instances.sources.kafka import KafkaTopic  # its library is loaded where it is wanted
+
+    return KafkaTopic(address(url), name=name)
+
+
+@cache
+def _looked_at(url: str) -> EventSource:
+    return _kafka_topic(url, "")

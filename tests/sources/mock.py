@@ -14,9 +14,9 @@ from typing import Any
 import confluent_kafka
 
 #: Numbers of the protocol.
-PRODUCE, OFFSET_COMMIT, HEARTBEAT = 0, 8, 12
+PRODUCE, OFFSET_COMMIT = 0, 8
 #: Errors that an answer may carry.
-TIMED_OUT, NOT_COORDINATOR, UNKNOWN_MEMBER, REBALANCING = 7, 16, 25, 27
+UNKNOWN_MEMBER, REBALANCING, TOPIC_FORBIDDEN, GROUP_FORBIDDEN = 25, 27, 29, 30
 
 
 def library() -> Any:

@@ -18,7 +18,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from controls.clock import now_ms
 from controls.models import Beat
 from instances import pump
-from instances.sources.streams import queue
+from instances.sources import queue
 from instances.writer import in_transaction
 from tower import interpreter, leaving, upgrade
 

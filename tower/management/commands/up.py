@@ -16,7 +16,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connections
 from prometheus_client import multiprocess
 
-from tower import binding, checks, logs, metrics, static, upgrade, valkey
+from tower import binding, checks, kafka, logs, metrics, static, upgrade, valkey
 from tower.first_start import admin_password, demo_token, install_demo
 from tower.supervisor import Child, Supervisor
 
@@ -88,7 +88,7 @@ class Start:
 
     def _redis(self) -> str:
         """The URL for the children. The embedded server is ready while others still load."""
-        if events := str(settings.TOWER_EVENTS_URL):
+        if (events := str(settings.TOWER_EVENTS_URL)) and not kafka.is_kafka(events):
             look_at(events, name="TOWER_EVENTS_URL", lacking="reports are read from it when it is there")
         url = str(settings.REDIS_URL)
         if url:

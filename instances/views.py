@@ -38,7 +38,7 @@ MODULES = tuple(
         "trace", "store", "groups", "search", "order", "folds", "rows", "waterfall", "zoom", "arrivals",
         "live-socket", "wire", "liveness", "news", "asked", "head", "detail-pane", "pane-size", "told",
         "loose", "controls", "filter", "moves", "kept-folds", "address", "keys", "clock", "times", "critical",
-        "critical-line", "idle", "idle-times",
+        "critical-line", "idle", "idle-times", "minimap",
     )
 ) + tuple(f"js/{name}.js" for name in ("json-view", "links", "clipboard"))  # fmt: skip
 #: What the icon of the tab can show.

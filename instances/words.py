@@ -213,6 +213,7 @@ def said() -> dict[str, str]:
         "key_path": _("the critical path"),
         "key_path_rows": _("only the rows of the critical path"),
         "key_idle": _("fold idle times"),
+        "key_map": _("the map of the tree"),
         "key_pause": _("pause"),
         "key_resume": _("resume"),
         "key_cancel": _("cancel…"),

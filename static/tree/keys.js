@@ -34,6 +34,7 @@ export const KEYS = [
   [["i"], "path", "key_path"],
   [["I"], "pathRows", "key_path_rows"],
   [["x"], "idle", "key_idle"],
+  [["m"], "map", "key_map"],
   [["+"], "closer", "key_zoom"],
   [["-"], "wider", "key_zoom"],
   [["="], "fit", "key_fit"],

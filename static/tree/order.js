@@ -43,6 +43,8 @@ export class Order {
     this.only = null;
     this.found = 0;
     this.dirty = true;
+    /** Raised with each new list of rows. */
+    this.built = 0;
   }
 
   /** After a fresh snapshot: the rule, then what the user chose. */
@@ -229,20 +231,21 @@ export class Order {
       if (plain && !(names[n] ?? "").toLowerCase().includes(plain) && !(ids[n] ?? "").toLowerCase().includes(plain)) continue;
       this.found++;
       for (let up = parent[n]; up >= 0 && !kept[up]; up = parent[up]) kept[up] = 1;
-      kept[n] = searching ? 2 : 1;
+      kept[n] = 2;
     }
     this.kept = kept;
   }
 
-  /** Does this row itself match the filter? @param {number} n */
+  /** Does this row itself match what is searched for? @param {number} n */
   matches(n) {
-    return this.kept !== null && this.kept[n] === 2;
+    return this.searching && this.kept !== null && this.kept[n] === 2;
   }
 
   /** The flat list anew, where anything asked for it. */
   rebuild() {
     if (!this.dirty) return false;
     this.dirty = false;
+    this.built++;
     this.#sift();
     const { store, kept, open, groups } = this, { children } = store;
     const room = store.capacity + groups.list.length;

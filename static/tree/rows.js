@@ -42,6 +42,8 @@ export class Rows {
     this.height = 28;
     this.barRoom = 0;
     this.ready = false;
+    /** What was in view when it was last drawn, in pixels from the first row. */
+    this.seen = { top: 0, height: 0 };
     this.asked = false;
     this.ticked = 0;
     /** @type {(() => void)[]} */ this.afterDraw = [];
@@ -129,7 +131,7 @@ export class Rows {
 
   #frame() {
     const { order, store, height } = this;
-    const view = this.#view();
+    const view = this.seen = this.#view();
     // The row under the eye stays where it is when others come in above it.
     const eye = Math.max(0, Math.floor(view.top / height));
     const anchor = eye > 0 && eye < order.length ? order.rows[eye] : -1;
@@ -363,7 +365,7 @@ export class Rows {
   /** @param {Slot} slot */
   #paintBar({ n, parts }) {
     this.#paintPath(n, parts);
-    const bar = n >= FIRST_GROUP ? this.waterfall.span(this.order.groups.summed(n - FIRST_GROUP)) : this.waterfall.bar(n, !this.order.isOpen(n));
+    const bar = n >= FIRST_GROUP ? this.waterfall.span(this.order.groups.summed(n - FIRST_GROUP)) : this.waterfall.bar(n, this.order.folds(n) && !this.order.isOpen(n));
     parts.bar.toggleAttribute("hidden", !bar);
     if (!bar) {
       set(parts.spent, "");
@@ -382,8 +384,8 @@ export class Rows {
 
   /** A line below the bar; made only where there is one. @param {number} n @param {Record<string, any>} parts */
   #paintPath(n, parts) {
-    const { order, waterfall } = this, group = order.group(n), open = order.isOpen(n);
-    const stretches = !waterfall.path || (group && open) ? [] : (group?.members ?? [n]).flatMap((one) => waterfall.stretches(one, !open));
+    const { order, waterfall } = this, group = order.group(n), folded = order.folds(n) && !order.isOpen(n);
+    const stretches = !waterfall.path || (group && !folded) ? [] : (group?.members ?? [n]).flatMap((one) => waterfall.stretches(one, folded));
     const line = stretches.map(([from, to]) => `M${from.toFixed(2)} 1H${Math.max(to, from + LEAST).toFixed(2)}`).join("");
     if ((parts.was.path ?? "") === line) return;
     parts.was.path = line;

@@ -17,6 +17,7 @@ import { KeptFolds } from "./kept-folds.js";
 import { bindKeys, showKeys } from "./keys.js";
 import { Liveness } from "./liveness.js";
 import { Loose } from "./loose.js";
+import { Minimap } from "./minimap.js";
 import { Moves } from "./moves.js";
 import { News } from "./news.js";
 import { Order, SMALL } from "./order.js";
@@ -47,6 +48,7 @@ const filter = new Filter(page, order, rows, (n) => moves.select(n));
 const moves = new Moves(store, order, rows, { pane, filter, kept, follower: part("[data-follow]") });
 const criticalLine = new CriticalLine(page, store, order, rows, waterfall);
 const idleTimes = new IdleTimes(page, rows, waterfall);
+const minimap = new Minimap(page, store, order, rows, () => moves.setFollow(false));
 const liveness = new Liveness(page, grid, store);
 const arrivals = new Arrivals(page, grid, store, liveness, {
   keep: () => (rows.selected >= 0 ? store.ids[rows.selected] : said("node") ?? undefined),
@@ -196,6 +198,7 @@ bindKeys(grid, {
   path: () => criticalLine.toggle(),
   pathRows: () => criticalLine.toggleRows(),
   idle: () => idleTimes.toggle(),
+  map: () => minimap.toggle(),
   closer: () => look(() => waterfall.scale(2)),
   wider: () => look(() => waterfall.scale(0.5)),
   fit: () => look(() => waterfall.zoom()),
@@ -268,6 +271,7 @@ page.addEventListener("click", (event) => {
   else if (at.closest("[data-path]")) criticalLine.toggle();
   else if (at.closest("[data-path-rows]")) criticalLine.toggleRows();
   else if (at.closest("[data-idle]")) idleTimes.toggle();
+  else if (at.closest("[data-map]")) minimap.toggle();
   else if (at.closest("[data-keys]")) sheet();
   else if (at.closest("[data-link-copy]")) copyLink();
   else if (at.closest("[data-fit]")) look(() => waterfall.zoom());

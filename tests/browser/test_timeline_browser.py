@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.test_trace_browser import Run, grid, open_page, row, shown
+from tests.servers import until
 
 MINUTE = 60_000
 
@@ -208,3 +209,88 @@ def test_where_nothing_was_idle_for_long_the_page_says_so(page, live_tower):
 
     expect(page.locator("#status")).to_contain_text("No time to fold")
     expect(page.locator(".over .idle")).to_have_count(0)
+
+
+# -- the map
+
+#: What stands on the map at a share of its height, and in the lane of failures there.
+PIXELS = """(canvas, share) => {
+  const paper = canvas.getContext("2d"), y = Math.floor(canvas.height * share);
+  return [10, 85].map((x) => [...paper.getImageData(x * devicePixelRatio, y, 1, 1).data]);
+}"""
+
+
+@pytest.fixture(scope="module")
+def forest(live_tower):
+    """400 tasks, all of a name of their own; one in the middle failed, the first half has ended."""
+    run = Run(live_tower, "")
+    run.register_all([f"x{n:03}" for n in range(400)])
+    run.say("root", "STARTED")
+    for n in range(0, 200, 40):
+        run.say(f"x{n:03}", "COMPLETED")
+    run.say("x200", "FAILED")
+    return run
+
+
+def test_the_map_of_a_large_tree_shows_shares_and_failures_and_leads_there(page, forest):
+    open_page(page, forest)
+    place, canvas = page.locator(".map"), page.locator(".map canvas")
+
+    expect(place).to_be_visible()
+    expect(place).to_have_attribute("aria-hidden", "true")
+    expect(page.locator("[data-map]")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".map span")).to_have_attribute("data-at", re.compile(r"^0\.0 "))
+    until(lambda: canvas.evaluate(PIXELS, 201.5 / 401)[1][3] > 0, "the failure is in its lane")
+    assert canvas.evaluate(PIXELS, 0.25)[1] == [0, 0, 0, 0]
+    assert canvas.evaluate(PIXELS, 0.25)[0][3] == 255
+
+    box = canvas.bounding_box()
+    page.mouse.click(box["x"] + 40, box["y"] + box["height"] / 2)
+
+    expect(row(page, forest, "x200")).to_be_in_viewport()
+    expect(page.locator(".map span")).not_to_have_attribute("data-at", re.compile(r"^0\.0 "))
+    page.mouse.move(box["x"] + 40, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 40, box["y"] + box["height"] - 1, steps=4)
+    page.mouse.up()
+    expect(row(page, forest, "x399")).to_be_in_viewport()
+
+
+def test_the_map_goes_by_its_key_and_stays_away(page, forest):
+    open_page(page, forest)
+    expect(page.locator(".map")).to_be_visible()
+    row(page, forest, "root").focus()
+
+    page.keyboard.press("m")
+
+    expect(page.locator(".map")).to_be_hidden()
+    page.reload()
+    expect(grid(page)).to_have_attribute("data-live", "live")
+    expect(page.locator(".map")).to_be_hidden()
+    page.locator("[data-map]").click()
+    expect(page.locator(".map")).to_be_visible()
+
+
+def test_a_small_tree_has_a_map_where_it_is_asked_for_and_a_narrow_page_has_none(page, hour):
+    open_page(page, hour)
+    expect(page.locator(".map")).to_be_hidden()
+
+    page.locator("[data-map]").click()
+
+    expect(page.locator(".map")).to_be_visible()
+    page.set_viewport_size({"width": 900, "height": 800})
+    expect(page.locator(".map")).to_be_hidden()
+    expect(page.locator("[data-map]")).to_be_hidden()
+    assert grid(page).bounding_box()["width"] == 900
+
+
+def test_the_colours_of_the_map_follow_the_theme(new_page, forest):
+    seen = []
+    for scheme in ("light", "dark"):
+        page = open_page(new_page(color_scheme=scheme), forest)
+        canvas = page.locator(".map canvas")
+        until(lambda canvas=canvas: canvas.evaluate(PIXELS, 0.25)[0][3] == 255, "the map is drawn")
+        seen.append(canvas.evaluate(PIXELS, 0.25)[0])
+
+    assert seen[0] == [0xDD, 0xE1, 0xE4, 255]
+    assert seen[1] == [0x2C, 0x35, 0x40, 255]

@@ -1,4 +1,4 @@
-"""``static/tree/{times,critical,idle}.js`` without a server: what a run waited for, when it did nothing."""
+"""``static/tree/{critical,idle,minimap}.js`` without a server: what a run waited for, idle times, the map."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOREVER = 10**9
 @pytest.fixture(scope="module")
 def timeline(modules):
     modules.evaluate(
-        "async () => { const all = ['times', 'critical', 'idle', 'waterfall', 'words'];"
+        "async () => { const all = ['times', 'critical', 'idle', 'minimap', 'waterfall', 'words'];"
         " const made = await Promise.all(all.map((name) => import(`/tree/${name}.js`)));"
         " Object.assign(window.m, ...made); }"
     )
@@ -352,3 +352,46 @@ def test_an_idle_time_says_how_long_it_was_and_that_a_pause_stood(timeline, band
     )
 
     assert said == words
+
+
+# -- the map
+
+LINES = """([rows, room, open]) => {
+  const store = new m.Store(); store.load(rows, [], 1);
+  const order = new m.Order(store); order.reset();
+  if (open) order.foldTo(Infinity);
+  order.rebuild();
+  const counts = [...m.lines(order, room)], lines = [];
+  while (counts.length) lines.push(counts.splice(0, 6));
+  return lines;
+}"""
+
+
+def test_each_row_of_a_small_tree_takes_up_to_eight_lines_of_the_map(timeline):
+    rows = [task(0, -1, 0), task(1, 0, 0, 5, FAILED)]
+
+    lines = timeline.evaluate(LINES, [rows, 500, True])
+
+    assert lines == [[0, 1, 0, 0, 0, 0]] * 8 + [[0, 0, 0, 1, 0, 0]] * 8
+
+
+def test_a_line_of_the_map_sums_up_its_rows_and_a_folded_row_stands_for_all_below_it(timeline):
+    fan = [task(n, 1, 0, 5, FAILED if n == 2 else SUCCESS, name=f"x{n}") for n in range(2, 302)]
+    rows = [task(0, -1, 0), task(1, 0, 0), *fan]
+
+    folded = timeline.evaluate(LINES, [rows, 500, False])
+    opened = timeline.evaluate(LINES, [rows, 151, True])
+
+    assert folded == [[0, 1, 0, 0, 0, 0]] * 8 + [[0, 1, 299, 1, 0, 0]] * 8
+    assert len(opened) == 151 and opened[:2] == [[0, 2, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0]]
+    assert [sum(line[s] for line in opened) for s in range(6)] == [0, 2, 299, 1, 0, 0]
+
+
+def test_an_open_group_on_the_map_does_not_count_what_its_members_count(timeline):
+    rows = [task(0, -1, 0), *(task(n, 0, 0, 5, name="page") for n in range(1, 251))]
+
+    folded, opened = (timeline.evaluate(LINES, [rows, 1_000, open_]) for open_ in (False, True))
+
+    # The root is open by itself; its group is not.
+    assert folded == [[0, 1, 0, 0, 0, 0]] * 8 + [[0, 0, 250, 0, 0, 0]] * 8
+    assert sum(line[SUCCESS] > 1 for line in opened) == 0

@@ -1,7 +1,6 @@
 // @ts-check
 /** The whole tree on 96 pixels beside it: per line of pixels the share of each status, failures in a lane of their own. */
 import { BAR_ORDER } from "../js/marks.js";
-import { FIRST_GROUP } from "./groups.js";
 import { SMALL } from "./order.js";
 import { FAILED, STATUSES } from "./store.js";
 
@@ -21,15 +20,19 @@ const KEY = "map", WIDTH = STATUSES.length;
  */
 export function lines(order, room) {
   const { store, length } = order, used = Math.min(room, length * MOST), counts = new Int32Array(used * WIDTH);
-  const add = (/** @type {number} */ place, /** @type {number} */ row) => {
-    const group = order.group(row), folded = order.folds(row) && !order.isOpen(row);
-    if (!group) counts[place + store.status[row]]++;
+  const add = (/** @type {number} */ place, /** @type {number} */ task, /** @type {boolean} */ folded) => {
+    counts[place + store.status[task]]++;
     if (!folded) return;
-    const below = group ? order.groups.summed(row - FIRST_GROUP).counts : store.below(row);
+    const below = store.below(task);
     for (let s = 0; s < WIDTH; s++) counts[place + s] += below[s];
   };
-  if (length < used) for (let y = 0; y < used; y++) add(y * WIDTH, order.rows[Math.floor((y * length) / used)]);
-  else for (let at = 0; at < length; at++) add(Math.floor((at * used) / length) * WIDTH, order.rows[at]);
+  const addRow = (/** @type {number} */ place, /** @type {number} */ row) => {
+    const group = order.group(row);
+    if (!group) add(place, row, order.folds(row) && !order.isOpen(row));
+    else if (!group.open) for (const task of group.members) add(place, task, order.folds(task));
+  };
+  if (length < used) for (let y = 0; y < used; y++) addRow(y * WIDTH, order.rows[Math.floor((y * length) / used)]);
+  else for (let at = 0; at < length; at++) addRow(Math.floor((at * used) / length) * WIDTH, order.rows[at]);
   return counts;
 }
 

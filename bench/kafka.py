@@ -23,7 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Producer
+import psycopg
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from bench.ingest import TICK, TRACES, Event, Figures, ended, events, medians, raw_rate, raw_rows, registered
@@ -66,7 +67,10 @@ def consumers(count: int, tower: Tower, database: str, address: Address) -> Iter
 def shared_out(address: Address, count: int) -> bool:
     group = address.prefix + "tower"
     admin = AdminClient(address.client())
-    members = admin.describe_consumer_groups([group])[group].result().members
+    try:
+        members = admin.describe_consumer_groups([group])[group].result().members
+    except KafkaException:  # the broker has only begun with this group
+        return False
     sizes = [len(one.assignment.topic_partitions) for one in members]
     return len(sizes) == count and min(sizes) >= PARTITIONS // count
 
@@ -124,12 +128,7 @@ def one_round(count: int, tower: Tower, database: str, broker: Broker, tasks: in
     packed = [(row["trace_id"], json.dumps(row).encode()) for row in rows]
     producer, look = Producer(address.client(**{"linger.ms": 5})), KafkaTopic(address)
     with consumers(count, tower, database, address) as pids:
-        servers = [pid for pid, line in processes_below(os.getpid()).items() if "postgres" in line]
-        backends = servers + [
-            int(path.name)
-            for path in Path("/proc").glob("[0-9]*")
-            if "postgres" in command(path) and int(path.name) not in servers
-        ]
+        backends = pids_of(database)
         java = [pid for pid, line in processes_below(os.getpid()).items() if "kafka.Kafka" in line]
         with Cores(consumers=pids, postgres=backends, broker=java) as cores:
             sent(producer, topic, packed)
@@ -138,11 +137,10 @@ def one_round(count: int, tower: Tower, database: str, broker: Broker, tasks: in
     return {"rate": len(rows) / cores.seconds, **cores.busy}
 
 
-def command(path: Path) -> str:
-    try:
-        return (path / "comm").read_text()
-    except OSError:
-        return ""
+def pids_of(database: str) -> list[int]:
+    """Of the server's processes; the consumers are connected already."""
+    with psycopg.connect(database) as connection:
+        return [pid for (pid,) in connection.execute("SELECT pid FROM pg_stat_activity").fetchall()]
 
 
 def finished(look: KafkaTopic) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from django.db.models import F, Q, Sum
 from django.utils.functional import cached_property
 
+from instances.failures import causes
 from instances.models import Intent, TaskInstance, Trace
 from instances.textsearch import MOST_FOUND, Typed, find_in, parse
 from tower.definitions.models import DefinitionVersion
@@ -175,6 +176,8 @@ class Line:
     spent_ms: int | None
     title: str
     selected: bool = False
+    #: Its parent's name, where the rows are no tree.
+    where: str = ""
 
     @property
     def status(self) -> str:
@@ -215,7 +218,7 @@ class Line:
     @property
     def indent(self) -> int:
         """Pixels; very deep chains do not push their names out of sight."""
-        return INDENT * min(self.level - 1, DEEPEST)
+        return INDENT * min(max(self.level - 1, 0), DEEPEST)
 
 
 #: What ``<template>`` is drawn from: the same partial, nothing in it.
@@ -241,6 +244,7 @@ class Outline:
         status: int | None = None,
         q: str = "",
         start: int = 0,
+        view: str = "tree",
     ) -> None:
         self.trace = trace
         self.now_ms = now_ms
@@ -248,6 +252,7 @@ class Outline:
         self.status = status
         self.q = q.strip()
         self.start = start
+        self.view = view
         self.total = sum(self.totals.values())
         self.whole = self.total <= WHOLE
         self.tasks: dict[int, Task] = {}
@@ -357,6 +362,8 @@ class Outline:
 
     @cached_property
     def _visible(self) -> list[tuple[Task, tuple[int, int, int]]]:
+        if self.view != "tree":
+            return [(task, (0, 0, 0)) for task in self._listed()]
         if not self.filtered:
             return list(self._walk(self._is_open))
         if not self.whole:
@@ -364,6 +371,20 @@ class Outline:
             return [(task, (1, at, len(found))) for at, task in enumerate(found, 1)]
         kept = {n for task in self.tasks.values() if self._matches(task) for n in self._up(task)}
         return [(task, place) for task, place in self._walk(lambda _: True) if task.n in kept]
+
+    def _listed(self) -> list[Task]:
+        """A list without a tree: all tasks, or what failed by itself, in order of their start."""
+        failures = self.view == "failures"
+        if not self.whole:
+            rows = self._rows().filter(self._where()).order_by(F("started_ms").asc(nulls_last=True), "key")
+            found = self._take((causes(rows) if failures else rows)[: self.start + PAGE + 1])
+            self._take(self._rows(key__in={task.parent_id for task in found if task.parent_id is not None}))
+            return found
+        above = {task.parent_n for task in self.tasks.values() if task.status == FAILED}
+        found = [task for task in self.tasks.values() if self._matches(task)]
+        if failures:
+            found = [task for task in found if task.status == FAILED and task.n not in above]
+        return sorted(found, key=lambda task: (task.started_ms is None, task.started_ms, task.n))
 
     def _matches(self, task: Task) -> bool:
         typed, id = self._typed, task.id.lower()
@@ -450,6 +471,7 @@ class Outline:
         level, posinset, setsize = place
         below = bool(self.children.get(task.n)) or (not self.whole and task.kids > 0)
         here = self.intents.get(task.id)
+        up = self.tasks.get(task.parent_n) if level == 0 and task.parent_n is not None else None
         gap, width, spent = self._bar(task)
         return Line(
             task=task,
@@ -457,7 +479,7 @@ class Outline:
             posinset=posinset,
             setsize=setsize,
             index=index,
-            opened=(self.filtered or self._is_open(task)) if below else None,
+            opened=(self.filtered or self._is_open(task)) if below and level else None,
             asked=self.asked(task),
             asked_here=here.action if here and self.still_open(task) else RUN,
             sums=self._sums(task) if below else None,
@@ -466,6 +488,7 @@ class Outline:
             spent_ms=spent,
             title=self.title(task),
             selected=self.selected is not None and task.n == self.selected.n,
+            where=self.title(up) if up else "",
         )
 
     def _sums(self, task: Task) -> Sums | None:

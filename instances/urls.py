@@ -31,5 +31,6 @@ page_patterns: list[URLPattern] = [
     path("traces/<str:trace_id>/", views.trace, name="trace"),
     path("traces/<str:trace_id>/events/", log_page.log, name="trace-log"),
     path("traces/<str:trace_id>/find/", views.find, name="trace-find"),
+    path("traces/<str:trace_id>/errors/", views.errors, name="trace-errors"),
     path("traces/<str:trace_id>/tasks/<str:task_id>/", views.task, name="trace-task"),
 ]

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_GET
 
 from instances import reads
 from instances.eventlog import Entry, entries
+from instances.failures import asked, codes_of
 from instances.lifecycle import Origin
 from instances.models import TaskBody, TaskSaid, Trace
 from instances.outline import BLANK, CANCEL, PAGE, PAUSE, RUN, Outline, Task, accepted, named
@@ -26,7 +27,7 @@ from instances.pane import AttemptLine, Pane, pane_of
 from instances.reads import at_one_moment
 from instances.sentences import skew
 from instances.textsearch import MOST_FOUND, find_in
-from instances.words import TABS, VERDICTS, words
+from instances.words import MENU, TABS, VERDICTS, VIEWS, words
 from tower.access.pages import page
 from tower.access.roles import role_at_least
 from tower.marks import BAR_ORDER, count
@@ -35,10 +36,11 @@ from tower.schemas import ACTIONS, EVENT_TYPES, KINDS, STATUSES, TaskEventType, 
 MODULES = tuple(
     f"tree/{name}.js"
     for name in (
-        "trace", "store", "groups", "search", "order", "folds", "rows", "waterfall", "zoom", "arrivals",
-        "live-socket", "wire", "liveness", "news", "asked", "head", "detail-pane", "pane-size", "told",
-        "loose", "controls", "filter", "moves", "kept-folds", "address", "keys", "clock", "times", "critical",
-        "critical-line", "idle", "idle-times", "minimap",
+        "trace", "store", "groups", "flat", "causes", "search", "order", "views", "errors", "folds", "rows",
+        "waterfall", "zoom", "arrivals", "live-socket", "wire", "liveness", "news", "asked", "head",
+        "detail-pane", "pane-size", "told", "loose", "controls", "row-menu", "marked", "bulk", "filter",
+        "moves", "kept-folds", "address", "keys", "clock", "times", "critical", "critical-line", "idle",
+        "idle-times", "minimap",
     )
 ) + tuple(f"js/{name}.js" for name in ("json-view", "links", "clipboard"))  # fmt: skip
 #: What the icon of the tab can show.
@@ -94,6 +96,17 @@ def find(request: HttpRequest, trace_id: str) -> HttpResponse:
     return JsonResponse({"found": found[:MOST_FOUND], "more": len(found) > MOST_FOUND})
 
 
+@page("viewer")
+@require_GET
+def errors(request: HttpRequest, trace_id: str) -> HttpResponse:
+    """The error codes of the tasks that the list of failures names."""
+    with at_one_moment(PANE_SECONDS):
+        run = Trace.objects.filter(id=trace_id, next_n__gt=0).first()
+        if run is None:
+            raise Http404(_("There is no run of this id."))
+        return JsonResponse(codes_of(run.number, asked(request.GET.get("n", ""))))
+
+
 def after(request: HttpRequest) -> str:
     """The task id that a page of results follows."""
     asked = request.GET.get("after", "")
@@ -112,6 +125,7 @@ def outline_of(request: HttpRequest, run: Trace) -> Outline:
         if status in TaskInstanceStatus.__members__
         else None,
         q=ask.get("q", "")[:200].replace("\0", ""),
+        view=next((view for view, _ in VIEWS if view == ask.get("view")), "tree"),
         start=min(int(start), 1_000_000) if start.isascii() and start.isdigit() and len(start) < 8 else 0,
     )
 
@@ -143,6 +157,8 @@ def context(request: HttpRequest, run: Trace, outline: Outline) -> dict[str, Any
             still_open=bool(outline.totals[0] + outline.totals[1]), asked=asked, asked_here=asked
         ),
         "notices": list(notices(outline)),
+        "views": VIEWS,
+        "menu": MENU,
         "tabs": TABS,
         "tab": tab if tab in dict(TABS) else "overview",
         "pane": pane_size(request),

@@ -21,6 +21,27 @@ TABS = (
     ("controls", gettext_lazy("Controls")),
 )
 
+VIEWS = (
+    ("tree", gettext_lazy("Tree")),
+    ("flat", gettext_lazy("Flat")),
+    ("failures", gettext_lazy("Failures")),
+)
+
+#: What can be done with a row: (deed of static/tree/row-menu.js, its key, icon, words).
+MENU = (
+    ("enter", "Enter", "info", gettext_lazy("Details")),
+    ("pause", "p", "pause", gettext_lazy("Pause")),
+    ("resume", "r", "play", gettext_lazy("Resume")),
+    ("cancel", "c", "stop", gettext_lazy("Cancel…")),
+    ("mark", " ", "check", gettext_lazy("Mark, take the mark away")),
+    ("firstFailed", "n", "FAILED", gettext_lazy("The first failure below")),
+    ("openBelow", "e", "expand", gettext_lazy("Open everything below")),
+    ("foldBelow", "w", "collapse", gettext_lazy("Fold everything below")),
+    ("place", "", "tree", gettext_lazy("Show it in the tree")),
+    ("copy", "y", "link", gettext_lazy("Copy the link")),
+    ("taskLog", "", "history", gettext_lazy("All reports of this task")),
+)
+
 #: What became of a report, for readers; nothing is said where it simply counted.
 VERDICTS = {
     Verdict.APPLIED: "",
@@ -57,6 +78,17 @@ def said() -> dict[str, str]:
         "group_1": _("{n} task of this name"),
         "group_n": _("{n} tasks of this name"),
         "fails_below": _("{n} failed below: go to the first"),
+        # lists
+        "view_tree": _("The tree"),
+        "view_flat": _("All tasks in order of their start"),
+        "view_failures": _("What failed by itself, by error code"),
+        "in_parent": _("in {name}"),
+        "menu_of": _("What can be done with {name}"),
+        "no_code": _("no error code"),
+        "code_unknown": _("error code is being asked for…"),
+        "cause": _("{code}, {n} failed"),
+        "none_found": _("No task matches."),
+        "none_yet": _("No tasks yet. They appear here as their actors report them."),
         # notices
         "pausing": _("Pausing {name}"),
         "pausing_run": _("Pausing the run"),
@@ -139,6 +171,26 @@ def said() -> dict[str, str]:
         "ask_ended_n": _("finished tasks stay as they are"),
         "ask_button_1": _("Cancel {n} task"),
         "ask_button_n": _("Cancel {n} tasks"),
+        "ask_title_many": _("Cancel {n} marked branches and everything below them?"),
+        "ask_why": _("More than {n} tasks: say why, for the audit."),
+        "ask_id": _("Type {word} to show that you mean this run."),
+        # marks
+        "marked_row": _("marked"),
+        "marked_1": _("{n} marked"),
+        "marked_n": _("{n} marked"),
+        "marked_of_1": _("Asked of {n} marked branch; what is below it follows"),
+        "marked_of_n": _("Asked of {n} marked branches; what is below them follows"),
+        "marked_many": _("At most {most} branches are asked at once; {n} are marked."),
+        "marked_none": _("Nothing that is marked is open."),
+        "asking_each": _("asking {n} of {all}…"),
+        "branches_1": _("{n} branch"),
+        "branches_n": _("{n} branches"),
+        "paused_branches": _("Pause requested for {tasks} in {branches}"),
+        "resumed_branches": _("Resume requested for {tasks} in {branches}"),
+        "cancelled_branches": _("Cancel requested for {tasks} in {branches}"),
+        "refused_of": _("{n} of {all} were refused."),
+        "key_mark": _("mark, take the mark away"),
+        "key_reach": _("mark the next row, too"),
         "no_answer": _("The tower did not answer. Nothing is known to have been asked; try again."),
         # live
         "beat": _("{s} s"),
@@ -203,8 +255,8 @@ def said() -> dict[str, str]:
         "key_zoom": _("a closer, a wider look at the time"),
         "key_fit": _("the whole time"),
         "key_pan": _("earlier, later"),
-        "key_commands": _("what can be asked of it"),
-        "key_log": _("the log of the run"),
+        "key_commands": _("the menu of the row"),
+        "key_view": _("the tree, a flat list, the failures"),
         "key_run": _("the newer, the older run"),
         "key_enter": _("the details"),
         "key_escape": _("back to the row, then close"),

@@ -127,6 +127,7 @@ NO_PAGES = {
         "controls:chosen",
         "trace-task",
         "trace-find",
+        "trace-errors",
         "run-views",
         "run-view",
         "runs-new",

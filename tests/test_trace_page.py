@@ -476,3 +476,48 @@ def test_page_and_scripts_agree_on_their_numbers():
     assert f"INDENT = {outline.INDENT}, DEEPEST = {outline.DEEPEST};" in rows_js
     steps = re.search(r"STEPS = \[(.*?)\]", waterfall)
     assert steps and [int(s) * 1000 for s in steps[1].split(",")] == list(outline.STEPS)
+
+
+@pytest.mark.parametrize("whole", [5_000, 2])
+def test_without_scripts_a_list_has_all_that_match_in_order_of_their_start(operator, monkeypatch, whole):
+    tree = a_tree("root:RUNNING(late:RUNNING(early:FAILED) waits)")
+    tree.change("late", started_ms=tree["root"].started_ms + 9_000, name="later")
+    monkeypatch.setattr(outline, "WHOLE", whole)
+
+    html = page(operator, tree, view="flat")
+
+    assert ids(html) == ["root", "early", "late", "waits"]
+    (grid,) = Elements(html).of(role="grid")
+    assert grid["data-view"] == "flat"
+    assert not [r for r in rows(html) if {"aria-level", "aria-posinset", "aria-expanded"} & set(r)]
+    assert "in later" in text_of(html)
+    assert ids(page(operator, tree, view="flat", q="ear")) == ["early"]
+
+
+@pytest.mark.parametrize("whole", [5_000, 2])
+def test_without_scripts_failures_are_those_without_a_failed_child(operator, monkeypatch, whole):
+    tree = a_tree("root:FAILED(a:FAILED(b:FAILED c:SUCCESS(d:FAILED)) e:SUCCESS)")
+    monkeypatch.setattr(outline, "WHOLE", whole)
+
+    assert ids(page(operator, tree, view="failures")) == ["b", "d"]
+    assert "Nothing has failed." in page(operator, a_tree("root:RUNNING"), view="failures")
+
+
+def test_error_codes_are_told_of_the_tasks_that_are_named(operator):
+    tree = a_tree("root:RUNNING(a:FAILED b:FAILED c:FAILED)")
+    other = a_tree("x:FAILED(y:FAILED)")
+    tree.say("a", error_code="HTTP_429", error_msg="slow down")
+    tree.say("c", error_code="HTTP_429", error_msg="too many")
+    other.say("y", error_code="OTHER")
+
+    answer = operator.get(f"/traces/{tree.id}/errors/", {"n": "1,2,3,77"}).json()
+
+    assert answer == {"codes": [["HTTP_429", "slow down"], ["", ""]], "of": [0, 1, 0, 1]}
+
+
+@pytest.mark.parametrize("n", ["", "x", "1,,2", "-1", "²", "1" * 10, ",".join(["1"] * 501)])
+def test_error_codes_of_what_is_no_task_are_refused(operator, n):
+    tree = a_tree("root")
+
+    assert operator.get(f"/traces/{tree.id}/errors/", {"n": n}).status_code == 400
+    assert operator.get("/traces/nowhere/errors/", {"n": "1"}).status_code == 404

@@ -22,6 +22,8 @@ class HashedFiles(ManifestStaticFilesStorage):
     """Rewrites module imports as well as CSS: in our own modules only, the vendored bundles are megabytes."""
 
     support_js_module_import_aggregation = True
+    #: A name follows those of all that its module imports, and such chains are longer than five passes.
+    max_post_process_passes = 20
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -2,7 +2,7 @@
 /** Asking: PAUSE and RUN at once, CANCEL after a question. Never optimistic: rows change when the tower says so. */
 import { count } from "../js/marks.js";
 import { toast } from "../js/voice.js";
-import { ACTIONS, CANCEL, PAUSE, PENDING, RUN, RUNNING, isOpen } from "./store.js";
+import { ACTIONS, CANCEL, PAUSE, PENDING, RUN, RUNNING, STATUSES, isOpen } from "./store.js";
 import { say, sayCount } from "./words.js";
 
 /**
@@ -23,8 +23,11 @@ export class Controls {
     this.store = store;
     this.trace = page.dataset.trace ?? "";
     this.url = page.dataset.issue ?? "";
+    /** Open tasks that the question is about. */
+    this.open = 0;
     this.dialog = /** @type {HTMLDialogElement | null} */ (document.querySelector("dialog[data-ask]"));
-    /** @type {{place: number, count: number} | null} */ this.asking = null;
+    /** What the open question is about, and who acts on its answer. @type {{places: number[], confirmed: ((said: Record<string, string>) => void) | null} | null} */
+    this.asking = null;
     page.addEventListener("submit", (event) => this.#submitted(event));
     if (this.dialog) this.#prepare(this.dialog);
   }
@@ -37,7 +40,7 @@ export class Controls {
   /** Show what each place takes now. */
   draw() {
     for (const form of /** @type {NodeListOf<HTMLFormElement>} */ (this.page.querySelectorAll("form[data-control]"))) this.#offer(form);
-    if (this.asking && this.dialog?.open) this.#sum(this.asking.place);
+    if (this.asking && this.dialog?.open) this.#sum(this.asking.places);
   }
 
   /** @param {HTMLFormElement} form */
@@ -90,7 +93,7 @@ export class Controls {
   /** @param {number} place @param {number} action @param {HTMLButtonElement | null} [button] */
   ask(place, action, button = null) {
     if (!this.allowed || !accepted(this.store, place).includes(action)) return;
-    if (action === CANCEL) this.#question(place);
+    if (action === CANCEL) this.question([place]);
     else this.#act(place, action, button);
   }
 
@@ -142,32 +145,49 @@ export class Controls {
     });
   }
 
-  /** @param {number} place */
-  #question(place) {
-    const { store, dialog } = this;
+  /**
+   * Of one place, or of many: then `confirmed` gets the answer and asks each.
+   * @param {number[]} places @param {((said: Record<string, string>) => void) | null} [confirmed]
+   */
+  question(places, confirmed = null) {
+    const { dialog } = this;
     if (!dialog) return;
-    const alone = place >= 0 && !store.children[place];
-    const name = place < 0 ? "" : store.name(place);
-    part(dialog, "h2").textContent = place < 0 ? say("ask_title_run") : say(alone ? "ask_title" : "ask_title_below", { name });
+    part(dialog, "h2").textContent = this.#title(places);
     part(dialog, "[data-lead]").textContent = say("ask_lead");
     part(dialog, "[data-error]").hidden = true;
     field(dialog, "reason").value = "";
     field(dialog, "confirm").value = "";
     part(dialog, "[data-part=confirm]").hidden = true;
     for (const one of dialog.querySelectorAll("[aria-invalid]")) one.removeAttribute("aria-invalid");
-    this.asking = { place, count: store.stillOpen(place) };
+    this.asking = { places, confirmed };
     this.id = newId();
-    this.#sum(place);
+    this.#sum(places);
     dialog.showModal();
     /** @type {HTMLElement} */ (part(dialog, "[data-keep]")).focus();
   }
 
-  /** What the cancel would touch; counted anew while the question is open. @param {number} place */
-  #sum(place) {
-    const { store, dialog } = this;
+  /** @param {number[]} places */
+  #title(places) {
+    const { store } = this, [place] = places;
+    if (places.length > 1) return say("ask_title_many", { n: count(places.length) });
+    if (place < 0) return say("ask_title_run");
+    return say(store.children[place] ? "ask_title_below" : "ask_title", { name: store.name(place) });
+  }
+
+  /** At and below a place: by status, and planned. @param {number} place */
+  #counts(place) {
+    const { store } = this;
+    if (place < 0) return { own: Array.from(store.totals), rest: store.plannedRest };
+    return { own: Array.from(store.below(place), (n, s) => n + (store.status[place] === s ? 1 : 0)), rest: store.rest[place] };
+  }
+
+  /** What the cancel would touch; counted anew while the question is open. @param {number[]} places */
+  #sum(places) {
+    const { dialog } = this;
     if (!dialog) return;
-    const own = place < 0 ? Array.from(store.totals) : Array.from(store.below(place), (n, s) => n + (store.status[place] === s ? 1 : 0));
-    const rest = place < 0 ? store.plannedRest : store.rest[place];
+    const counts = places.map((place) => this.#counts(place));
+    const own = counts.reduce((sum, one) => sum.map((n, s) => n + one.own[s]), Array.from(STATUSES, () => 0));
+    const rest = counts.reduce((sum, one) => sum + one.rest, 0);
     const ended = own.reduce((sum, n, s) => (isOpen(s) ? sum : sum + n), 0);
     const lines = [["RUNNING", own[RUNNING], "ask_running"], ["PENDING", own[PENDING], "ask_pending"], ["PENDING", rest, "ask_planned"], ["SUCCESS", ended, "ask_ended"]];
     const sum = part(dialog, "[data-sum]");
@@ -182,7 +202,7 @@ export class Controls {
       sum.append(figure, text);
     }
     const open = own[RUNNING] + own[PENDING];
-    if (this.asking) this.asking.count = open;
+    this.open = open;
     part(dialog, "[data-confirm] span").textContent = sayCount("ask_button", open, count(open));
     // Which numbers, and what is to be typed, the server says (controls/question.py), and it alone decides.
     const needed = open > Number(dialog.dataset.reasonAbove);
@@ -198,10 +218,25 @@ export class Controls {
     const button = part(dialog, "[data-confirm]");
     if (button.getAttribute("aria-busy") === "true") return;
     const said = { id: this.id ?? newId(), reason: field(dialog, "reason").value, confirm: field(dialog, "confirm").value, confirmed: "1" };
-    const answer = await this.send(asking.place, CANCEL, said, button);
+    if (asking.confirmed) {
+      if (!this.#answered(said)) return;
+      dialog.close();
+      return asking.confirmed(said);
+    }
+    const answer = await this.send(asking.places[0], CANCEL, said, button);
     if (answer.error) return this.#wrong(answer.error.message, answer.error.details?.field);
     dialog.close();
     toast(sayCount("cancelled", affected(answer.control), shown(answer.control)));
+  }
+
+  /** The tower knows of one branch at a time: of all together the page asks itself for what many want. @param {Record<string, string>} said */
+  #answered(said) {
+    const { trace, dialog, open } = this, { reasonAbove, confirmAbove, short } = /** @type {HTMLElement} */ (dialog).dataset;
+    const typed = said.confirm.trim(), ends = [trace, trace.slice(0, Number(short)), trace.slice(-Number(short))];
+    if (open > Number(reasonAbove) && !said.reason.trim()) this.#wrong(say("ask_why", { n: count(Number(reasonAbove)) }), "reason");
+    else if (open > Number(confirmAbove) && !ends.includes(typed)) this.#wrong(say("ask_id", { word: trace.slice(-Number(short)) }), "confirm");
+    else return true;
+    return false;
   }
 
   /** @param {string} text @param {string | undefined} name of the field */
@@ -224,12 +259,12 @@ export class Controls {
 }
 
 /** Random, also on an address without https, where randomUUID is not to be had. */
-function newId() {
+export function newId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** @param {any} answer */
-function affected(answer) {
+export function affected(answer) {
   const { pending, running } = answer.affected ?? {};
   return (parseInt(pending, 10) || 0) + (parseInt(running, 10) || 0);
 }

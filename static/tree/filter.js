@@ -23,6 +23,7 @@ export class Filter {
     this.search = /** @type {HTMLInputElement} */ (part("[data-search]"));
     this.found = part("[data-found]");
     this.clearing = part("[data-clear]");
+    this.none = part("[data-none]");
     /** Nothing of the answer of the tower is known yet; it found more than it says. */
     this.waiting = this.cutOff = false;
     /** @type {ReturnType<typeof setTimeout> | undefined} */ this.typing = undefined;
@@ -77,9 +78,9 @@ export class Filter {
     this.rows.draw();
   }
 
-  /** A filter by status is looked at once a second, so that rows do not flicker in and out. */
+  /** What changes with the status of tasks is looked at once a second: a filter by it, lists. Rows do not flicker in and out. */
   sift() {
-    if (this.order.wanted === null) return;
+    if (this.order.wanted === null && this.order.view === "tree") return;
     this.sifting ??= setTimeout(() => {
       this.sifting = undefined;
       this.order.dirty = true;
@@ -105,6 +106,9 @@ export class Filter {
   draw() {
     const { order } = this;
     this.clearing.hidden = order.kept === null;
+    this.none.hidden = order.length > 0;
+    const why = order.kept ? "none_found" : order.view === "failures" ? "no_failed" : "none_yet";
+    if (!this.none.hidden && this.none.firstElementChild) this.none.firstElementChild.textContent = say(why);
     this.#tell(order.kept && order.searching ? (this.waiting ? say("searching") : sayCount("found", order.found, count(order.found) + (this.cutOff ? "+" : ""))) : "");
   }
 

@@ -48,7 +48,7 @@ export class Groups {
       if (count <= MANY || !name || here.has(name)) continue;
       here.set(name, this.list.length);
       made.push(this.list.length);
-      this.list.push(fresh(up, name));
+      this.list.push(freshGroup(up, name));
     }
     if (!here.size) return [];
     this.under.set(up, here);
@@ -78,28 +78,37 @@ export class Groups {
     return rows;
   }
 
+  /** Whatever happens to or below a member is told to its parent. @param {Group} group */
+  stamp(group) {
+    return this.store.stamp[group.parent];
+  }
+
   /** With its sums as of now. @param {number} g @returns {Group} */
   summed(g) {
-    const { store } = this, group = this.list[g], stamp = store.stamp[group.parent];
-    // Whatever happens to or below a member is told to its parent.
+    const { store } = this, group = this.list[g], stamp = this.stamp(group);
     if (group.seen === stamp) return group;
-    const { own, counts } = group, { status, children, down, rest, spanFrom, spanTo } = store, width = STATUSES.length;
-    own.fill(0);
-    counts.fill(0);
     group.seen = stamp;
-    group.rest = 0;
-    group.from = Infinity;
-    group.to = -Infinity;
-    for (const n of group.members) {
-      own[status[n]]++;
-      if (children[n]) for (let s = 0; s < width; s++) counts[s] += down[n * width + s];
-      group.rest += rest[n];
-      if (spanFrom[n] < group.from) group.from = spanFrom[n];
-      if (spanTo[n] > group.to) group.to = spanTo[n];
-    }
-    for (let s = 0; s < width; s++) counts[s] += own[s];
+    sumUp(store, group);
     return group;
   }
+}
+
+/** @param {import("./store.js").Store} store @param {Group} group */
+export function sumUp({ status, children, down, rest, spanFrom, spanTo }, group) {
+  const { own, counts } = group, width = STATUSES.length;
+  own.fill(0);
+  counts.fill(0);
+  group.rest = 0;
+  group.from = Infinity;
+  group.to = -Infinity;
+  for (const n of group.members) {
+    own[status[n]]++;
+    if (children[n]) for (let s = 0; s < width; s++) counts[s] += down[n * width + s];
+    group.rest += rest[n];
+    if (spanFrom[n] < group.from) group.from = spanFrom[n];
+    if (spanTo[n] > group.to) group.to = spanTo[n];
+  }
+  for (let s = 0; s < width; s++) counts[s] += own[s];
 }
 
 /** What a group is, in one word: at work while any member is, then what went worst. @param {Group} group */
@@ -110,7 +119,7 @@ export function statusOf({ own, members }) {
 }
 
 /** @param {number} parent @param {string} name @returns {Group} */
-function fresh(parent, name) {
+export function freshGroup(parent, name) {
   const zeros = () => new Int32Array(STATUSES.length);
   return { parent, name, members: [], open: false, at: -1, seen: -1, own: zeros(), counts: zeros(), rest: 0, from: Infinity, to: -Infinity };
 }

@@ -28,6 +28,9 @@ export const KEYS = [
   [["w"], "foldBelow", "key_fold_below"],
   [["*"], "openSiblings", "key_open_siblings"],
   [["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "level", "key_level"],
+  [[" "], "mark", "key_mark"],
+  [["Shift+ArrowUp"], "markUp", "key_reach"],
+  [["Shift+ArrowDown"], "markDown", "key_reach"],
   [["Enter"], "enter", "key_enter"],
   [["Escape"], "escape", "key_escape"],
   [["l"], "follow", "key_follow"],
@@ -45,17 +48,17 @@ export const KEYS = [
   [["c"], "cancel", "key_cancel"],
   [["."], "commands", "key_commands"],
   [["y"], "copy", "key_copy"],
-  [["v"], "log", "key_log"],
+  [["v"], "view", "key_view"],
   [["{"], "newerRun", "key_run"],
   [["}"], "olderRun", "key_run"],
   [["?"], "sheet", "key_sheet"],
 ];
-const SIGNS = /** @type {Record<string, string>} */ ({ ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→", PageUp: "PgUp", PageDown: "PgDn", Escape: "Esc", "-": "−", "Shift+ArrowLeft": "⇧ ←", "Shift+ArrowRight": "⇧ →" });
+const SIGNS = /** @type {Record<string, string>} */ ({ ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→", PageUp: "PgUp", PageDown: "PgDn", Escape: "Esc", "-": "−", " ": "Space", "Shift+ArrowUp": "⇧ ↑", "Shift+ArrowDown": "⇧ ↓", "Shift+ArrowLeft": "⇧ ←", "Shift+ArrowRight": "⇧ →" });
 /** What only an operator can do. */
-const CONTROL = new Set(["pause", "resume", "cancel", "commands"]);
+const CONTROL = new Set(["pause", "resume", "cancel", "mark", "markUp", "markDown"]);
 
 /** Letters and signs can be switched off, for those whose speech or hand makes them by accident. */
-const OFF = "letters off", ALWAYS = new Set(["/", "?"]);
+const OFF = "letters off", ALWAYS = new Set(["/", "?", " "]);
 const silent = (/** @type {string} */ key) => key.length === 1 && !ALWAYS.has(key) && localStorage.getItem(OFF) !== null;
 
 /** Keys act while a row has the focus. @param {HTMLElement} grid @param {Deeds} deeds */

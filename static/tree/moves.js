@@ -8,15 +8,16 @@ import { say } from "./words.js";
 export class Moves {
   /**
    * @param {import("./store.js").Store} store @param {import("./order.js").Order} order @param {import("./rows.js").Rows} rows
-   * @param {{pane: import("./detail-pane.js").DetailPane, filter: import("./filter.js").Filter, kept: import("./kept-folds.js").KeptFolds, follower: HTMLElement}} parts
+   * @param {{pane: import("./detail-pane.js").DetailPane, filter: import("./filter.js").Filter, kept: import("./kept-folds.js").KeptFolds, views: import("./views.js").Views, follower: HTMLElement}} parts
    */
-  constructor(store, order, rows, { pane, filter, kept, follower }) {
+  constructor(store, order, rows, { pane, filter, kept, views, follower }) {
     this.store = store;
     this.order = order;
     this.rows = rows;
     this.pane = pane;
     this.filter = filter;
     this.kept = kept;
+    this.views = views;
     this.follower = follower;
     this.following = false;
     this.followed = -1;
@@ -67,14 +68,23 @@ export class Moves {
     announce(say(`${kind}_of`, { n: count(number), all: count(all) }));
   }
 
-  /** Through folds to a task, chosen and in the middle. @param {number} n */
+  /** Through folds to a task, chosen and in the middle; where it is no row of this view, in the tree. @param {number} n */
   go(n) {
     const { order } = this, shown = order.at(n) >= 0;
+    if (!shown && order.searching) this.filter.clear();
+    order.rebuild();
+    if (!order.belongs(n)) this.views.set("tree");
     order.reveal(n);
     order.rebuild();
     if (!shown) this.kept.keep();
     this.select(n);
     this.rows.focus(n, "center");
+  }
+
+  /** Its place in the tree. @param {number} n */
+  place(n) {
+    this.views.set("tree");
+    this.go(n);
   }
 
   /** To a row that is shown. @param {number} row */

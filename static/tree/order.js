@@ -1,5 +1,7 @@
 // @ts-check
 /** Which rows there are, in which order: folds, filter, failures. No DOM. */
+import { Causes } from "./causes.js";
+import { Flat } from "./flat.js";
 import { FIRST_GROUP, Groups } from "./groups.js";
 import { parse } from "./search.js";
 import { FAILED, HOLDS, PAUSE, RUN, RUNNING } from "./store.js";
@@ -19,12 +21,17 @@ const KINDS = {
   },
 };
 
+/** @typedef {"tree" | "flat" | "failures"} View */
+
 /** A row is a task by its `n`, or a group (groups.js) by its number. */
 export class Order {
   /** @param {import("./store.js").Store} store */
   constructor(store) {
     this.store = store;
+    /** @type {View} */ this.view = "tree";
     this.groups = new Groups(store);
+    this.flat = new Flat(store);
+    this.causes = new Causes(store);
     this.open = new Uint8Array(0);
     /** What the user folded or opened; stands over what is the rule. Groups by "parent/name". @type {Map<number | string, boolean>} */
     this.chosen = new Map();
@@ -51,10 +58,24 @@ export class Order {
   reset() {
     this.open = new Uint8Array(this.store.capacity);
     this.groups.reset();
+    this.flat.reset();
+    this.causes.reset();
     for (let n = 0; n < this.store.size; n++) this.open[n] = this.rule(n) ? 1 : 0;
     for (const group of this.groups.list) group.open = false;
     for (const [key, open] of this.chosen) this.#put(key, open);
     this.dirty = true;
+  }
+
+  /** Another view of the same. @param {View} view */
+  look(view) {
+    this.view = view;
+    this.causes.arrange();
+    this.dirty = true;
+  }
+
+  /** What stands as a group in this view. @returns {Groups | Causes} */
+  get grouping() {
+    return this.view === "failures" ? this.causes : this.groups;
   }
 
   /** Is this task open by itself? @param {number} n */
@@ -97,13 +118,13 @@ export class Order {
         this.groups.list[g].open = chosen ?? shown;
       }
       if (small && children[n] && !this.chosen.has(n)) this.open[n] = 1;
-      if (this.kept || (this.open[n] && this.at(n) >= 0)) this.dirty = true;
+      if (this.view === "tree" && (this.kept || (this.open[n] && this.at(n) >= 0))) this.dirty = true;
     }
   }
 
   /** The group of a row, null for a task. @param {number} row */
   group(row) {
-    return row >= FIRST_GROUP ? this.groups.list[row - FIRST_GROUP] : null;
+    return row >= FIRST_GROUP ? this.grouping.list[row - FIRST_GROUP] : null;
   }
 
   /** By what its fold is kept. @param {number} row @returns {number | string} */
@@ -114,33 +135,40 @@ export class Order {
 
   /** @param {number} row */
   at(row) {
-    if (row >= FIRST_GROUP) return this.groups.list[row - FIRST_GROUP]?.at ?? -1;
+    if (row >= FIRST_GROUP) return this.grouping.list[row - FIRST_GROUP]?.at ?? -1;
     return row >= 0 && row < this.position.length ? this.position[row] : -1;
   }
 
   /** The row that a row hangs below, -1 for a top. @param {number} row */
   up(row) {
-    if (row >= FIRST_GROUP) return this.groups.list[row - FIRST_GROUP].parent;
-    const g = this.kept ? -1 : this.groups.of(row);
-    return g >= 0 ? FIRST_GROUP + g : this.store.parent[row];
+    if (row >= FIRST_GROUP) return this.grouping.list[row - FIRST_GROUP]?.parent ?? -1;
+    if (this.view === "flat") return -1;
+    const g = this.kept && this.view === "tree" ? -1 : this.grouping.of(row);
+    return g >= 0 ? FIRST_GROUP + g : this.view === "tree" ? this.store.parent[row] : -1;
   }
 
   /** @param {number} row */
   folds(row) {
-    return row >= FIRST_GROUP || this.store.children[row] > 0;
+    return row >= FIRST_GROUP || (this.view === "tree" && this.store.children[row] > 0);
   }
 
   /** @param {number} row */
   isOpen(row) {
-    if (row >= FIRST_GROUP) return this.groups.list[row - FIRST_GROUP].open;
+    if (row >= FIRST_GROUP) return this.grouping.list[row - FIRST_GROUP].open;
+    if (this.view !== "tree") return false;
     return this.kept ? this.store.children[row] > 0 : this.open[row] === 1 && this.store.children[row] > 0;
   }
 
   /** @param {number} row @param {boolean} open */
   set(row, open) {
+    this.dirty = true;
+    const group = this.view === "failures" ? this.group(row) : null;
+    if (group) {
+      group.open = open;
+      return;
+    }
     this.#put(this.key(row), open);
     this.chosen.set(this.key(row), open);
-    this.dirty = true;
   }
 
   /** Opens the tasks above a row and, where asked for, groups, without anybody having chosen it. @param {number} row @param {boolean} groups */
@@ -153,6 +181,7 @@ export class Order {
   setBelow(row, open) {
     const group = this.group(row);
     if (group) this.set(row, open);
+    if (this.view !== "tree") return;
     for (const top of group ? group.members : [row]) {
       for (const at of this.walk(top)) {
         if (!this.store.children[at]) continue;
@@ -164,6 +193,10 @@ export class Order {
 
   /** Down to this level (the root is level 1). @param {number} level */
   foldTo(level) {
+    if (this.view !== "tree") {
+      for (const g of this.view === "failures" ? this.causes.shown : []) this.set(FIRST_GROUP + g, level > 1);
+      return;
+    }
     const { tops, first, next, children } = this.store;
     /** @type {[number, number][]} */ const todo = tops.map((n) => [n, 1]);
     for (let one = todo.pop(); one; one = todo.pop()) {
@@ -241,14 +274,22 @@ export class Order {
     return this.searching && this.kept !== null && this.kept[n] === 2;
   }
 
-  /** The flat list anew, where anything asked for it. */
+  /** Is this task a row of this view, folds aside? @param {number} n */
+  belongs(n) {
+    if (this.view === "tree") return this.store.ids[n] !== undefined;
+    return this.view === "flat" ? this.at(n) >= 0 : this.causes.of(n) >= 0;
+  }
+
+  /** The list of rows anew, where anything asked for it. */
   rebuild() {
     if (!this.dirty) return false;
     this.dirty = false;
     this.built++;
     this.#sift();
-    const { store, kept, open, groups } = this, { children } = store;
-    const room = store.capacity + groups.list.length;
+    const { store, kept, open, grouping, view } = this, { children } = store;
+    if (view === "flat") this.flat.sort();
+    if (view === "failures") this.causes.collect((n) => !kept || kept[n] === 2);
+    const room = store.capacity + grouping.list.length;
     if (this.rows.length < room) {
       this.rows = new Int32Array(room);
       this.level = new Uint16Array(room);
@@ -257,11 +298,12 @@ export class Order {
     }
     const { rows, level, posinset, position } = this;
     position.fill(-1);
-    for (const group of groups.list) group.at = -1;
+    for (const group of grouping.list) group.at = -1;
     let count = 0;
     this.#eachRow((row, depth, place) => {
-      if (kept && !kept[row]) return false;
-      const group = row >= FIRST_GROUP ? groups.list[row - FIRST_GROUP] : null;
+      const group = row >= FIRST_GROUP ? grouping.list[row - FIRST_GROUP] : null;
+      // A filter leaves what is above its matches in the tree, and nothing but them in a list.
+      if (kept && !group && (view === "tree" ? !kept[row] : kept[row] !== 2)) return false;
       if (group) group.at = count;
       else position[row] = count;
       rows[count] = row;
@@ -279,6 +321,26 @@ export class Order {
    * @param {(row: number, depth: number, place: number) => boolean} visit
    */
   #eachRow(visit) {
+    if (this.view === "flat") this.#eachOfList(visit);
+    else if (this.view === "failures") this.#eachCause(visit);
+    else this.#eachOfTree(visit);
+  }
+
+  /** @param {(row: number, depth: number, place: number) => boolean} visit */
+  #eachOfList(visit) {
+    const { list, length } = this.flat;
+    for (let i = 0; i < length; i++) visit(list[i], 1, i + 1);
+  }
+
+  /** @param {(row: number, depth: number, place: number) => boolean} visit */
+  #eachCause(visit) {
+    this.causes.shown.forEach((g, i) => {
+      if (visit(FIRST_GROUP + g, 1, i + 1)) this.causes.list[g].members.forEach((n, at) => visit(n, 2, at + 1));
+    });
+  }
+
+  /** @param {(row: number, depth: number, place: number) => boolean} visit */
+  #eachOfTree(visit) {
     const { store, groups } = this, { first, next } = store;
     const grouped = !this.kept && groups.list.length > 0;
     /** @type {number[]} */ const at = [], depths = [], places = [];
@@ -316,6 +378,8 @@ export class Order {
   /** How many siblings a row has, itself included. @param {number} row */
   setsize(row) {
     const up = this.up(row), group = this.group(up);
+    if (this.view === "flat") return this.length;
+    if (this.view === "failures" && !group) return this.causes.shown.length;
     if (group) return group.members.length;
     if (up >= 0) return this.kept ? this.store.children[up] : this.groups.rowsBelow(up);
     return row === this.store.root ? 1 : this.store.tops.length - (this.store.root >= 0 ? 1 : 0);

@@ -16,7 +16,7 @@ const LEAST = 0.4;
 const LABEL = 42, CAP = 8, HATCH = 3;
 
 /**
- * @typedef {{row: HTMLElement, n: number, stamp: number, epoch: number, index: number, open: number, selected: boolean, top: number, size: number,
+ * @typedef {{row: HTMLElement, n: number, view: string, marked: boolean, stamp: number, epoch: number, index: number, open: number, selected: boolean, top: number, size: number,
  *   parts: Record<string, any>}} Slot
  */
 
@@ -37,6 +37,7 @@ export class Rows {
     /** @type {Map<number, Slot>} */ this.slots = new Map();
     /** @type {Slot[]} */ this.spare = [];
     this.selected = -1;
+    /** @type {import("./marked.js").Marked | null} */ this.marked = null;
     /** The row that Tab leads to; it keeps its element while it has the focus. */
     this.current = -1;
     this.height = 28;
@@ -91,14 +92,31 @@ export class Rows {
     if (this.current < 0 && this.order.length) this.current = this.selected >= 0 ? this.selected : first;
   }
 
+  /** All rows are written anew, in another view: there a group has the number of another. */
+  again() {
+    for (const [n, slot] of this.slots) {
+      this.#forget(slot);
+      if (n < FIRST_GROUP) continue;
+      this.slots.delete(n);
+      slot.row.remove();
+    }
+    if (this.current >= FIRST_GROUP) this.current = -1;
+  }
+
+  /** @param {Slot} slot */
+  #forget(slot) {
+    slot.stamp = slot.epoch = slot.index = slot.open = slot.top = slot.size = -1;
+    slot.view = "";
+  }
+
   /** @param {HTMLElement} row @param {number} n @returns {Slot} */
   #slot(row, n) {
     const part = (/** @type {string} */ selector) => row.querySelector(selector);
     return {
-      row, n, stamp: -1, epoch: -1, index: -1, open: -1, selected: false, top: -1, size: -1,
+      row, n, view: "", marked: false, stamp: -1, epoch: -1, index: -1, open: -1, selected: false, top: -1, size: -1,
       parts: {
         indent: part(".in"), status: part(".st use"), kind: part(".kind use"), kindTitle: part(".kind"), name: part(".name"), text: part(".name bdi"),
-        times: part(".times"), fails: part(".fails"), failed: part(".fails b"),
+        times: part(".times"), where: part(".where"), whereText: part(".where bdi"), said: part(".said"), fails: part(".fails"), failed: part(".fails b"),
         attempt: part(".more"), asked: part(".tag.asked"), askedIcon: part(".tag.asked use"), askedText: part(".tag.asked span"),
         holds: part(".tag.holds"), warn: part(".tag.warn"), loose: part(".tag.loose"), unknown: part(".tag.unknown"),
         word: part(".word"), progress: part(".s .num"), roll: part(".roll"), stack: part(".stack"), sum: part(".roll b"),
@@ -172,9 +190,11 @@ export class Rows {
     for (let at = first; at < last; at++) wanted.push(order.rows[at]);
     if (pin >= last) wanted.push(pinned);
     const keep = new Set(wanted);
+    let lost = false;
     for (const [n, slot] of this.slots) {
       if (keep.has(n)) continue;
       this.slots.delete(n);
+      lost ||= slot.row.contains(document.activeElement);
       slot.row.remove();
       if (this.spare.length < 80) this.spare.push(slot);
     }
@@ -193,13 +213,15 @@ export class Rows {
       } else if (slot.row === next) next = /** @type {HTMLElement | null} */ (next.nextElementSibling);
       else canvas.insertBefore(slot.row, next);
     }
+    // The row that had the focus is none any more.
+    if (lost) this.slots.get(pinned)?.row.focus({ preventScroll: true });
   }
 
   /** @param {number} n */
   #fresh(n) {
     const slot = this.spare.pop() ?? this.#slot(/** @type {HTMLElement} */ (this.pattern.cloneNode(true)), n);
     slot.n = n;
-    slot.stamp = slot.epoch = slot.index = slot.open = slot.top = slot.size = -1;
+    this.#forget(slot);
     slot.row.dataset.n = String(n);
     const group = this.order.group(n);
     if (group) {
@@ -225,7 +247,7 @@ export class Rows {
       row.style.transform = `translateY(${top}px)`;
     }
     const tab = n === this.current ? 0 : -1;
-    if (row.tabIndex !== tab) row.tabIndex = slot.parts.fails.tabIndex = tab;
+    if (row.tabIndex !== tab) row.tabIndex = slot.parts.fails.tabIndex = slot.parts.where.tabIndex = tab;
     const selected = n === this.selected;
     if (slot.selected !== selected || slot.stamp < 0) {
       slot.selected = selected;
@@ -240,17 +262,28 @@ export class Rows {
       else row.setAttribute("aria-expanded", String(open === 1));
     }
     const epoch = store.epoch + this.waterfall.epoch;
+    const flat = order.view === "flat";
+    if (flat && slot.view !== "flat") for (const name of ["aria-level", "aria-posinset", "aria-setsize"]) row.removeAttribute(name);
+    slot.view = order.view;
     if (slot.index !== index || slot.stamp < 0) {
       slot.index = index;
       row.setAttribute("aria-rowindex", String(index + 2));
-      row.setAttribute("aria-level", String(order.level[index]));
-      row.setAttribute("aria-posinset", String(order.posinset[index]));
+      if (!flat) {
+        row.setAttribute("aria-level", String(order.level[index]));
+        row.setAttribute("aria-posinset", String(order.posinset[index]));
+      }
       slot.parts.indent.setAttribute("width", String(INDENT * Math.min(order.level[index] - 1, DEEPEST)));
     }
     const size = order.setsize(n);
-    if (slot.size !== size) row.setAttribute("aria-setsize", String((slot.size = size)));
+    if (slot.size !== size && !flat) row.setAttribute("aria-setsize", String((slot.size = size)));
     row.classList.toggle("match", order.matches(n));
-    const group = order.group(n), state = group ? store.stamp[group.parent] : store.stamp[n];
+    const marked = this.marked?.has(n) === true;
+    if (slot.marked !== marked) {
+      slot.marked = marked;
+      slot.epoch = -1;
+      row.classList.toggle("marked", marked);
+    }
+    const group = order.group(n), state = group ? order.grouping.stamp(/** @type {any} */ (group)) : store.stamp[n];
     if (slot.stamp === state && slot.epoch === epoch) {
       if (this.ticked !== this.waterfall.now && (group || store.status[n] === RUNNING)) this.#paintBar(slot);
       return;
@@ -265,22 +298,38 @@ export class Rows {
 
   /** @param {Slot} slot */
   #paintGroup({ row, n, parts }) {
-    const group = this.order.groups.summed(n - FIRST_GROUP), first = group.members[0] ?? 0;
+    const group = this.order.grouping.summed(n - FIRST_GROUP), first = group.members[0] ?? 0;
+    const cause = /** @type {import("./causes.js").Cause | null} */ ("code" in group ? group : null), title = cause ? codeOf(cause) : group.name;
     const status = statusOf(group), name = STATUSES[status], word = say(`status_${name}`);
     row.dataset.status = name;
     point(parts.status, name);
     point(parts.kind, KINDS[this.store.kind[first]]);
     parts.kindTitle.title = KINDS[this.store.kind[first]];
-    set(parts.text, group.name);
+    set(parts.text, title);
+    parts.where.hidden = true;
+    parts.said.hidden = !cause?.message;
+    set(parts.said, cause?.message ?? "");
     parts.name.setAttribute("href", `?node=${encodeURIComponent(this.store.ids[first] ?? "")}`);
     parts.times.hidden = false;
     set(parts.times, `× ${count(group.members.length)}`);
     for (const part of [parts.attempt, parts.asked, parts.holds, parts.warn, parts.loose, parts.unknown]) part.hidden = true;
     set(parts.word, word);
     const { done, all, failed } = this.#sums(n);
+    if (cause) {
+      set(parts.progress, "");
+      this.#paintFails(parts, 0);
+      const label = say("cause", { code: title, n: count(group.members.length) });
+      row.setAttribute("aria-label", [this.#mark(n), label, cause.message].filter(Boolean).join(", "));
+      return;
+    }
     set(parts.progress, status === RUNNING ? `${Math.floor((100 * done) / all)} %` : "");
     this.#paintFails(parts, failed);
-    row.setAttribute("aria-label", [group.name, sayCount("group", group.members.length, count(group.members.length)), word, this.#below(n)].join(", "));
+    row.setAttribute("aria-label", [this.#mark(n), group.name, sayCount("group", group.members.length, count(group.members.length)), word, this.#below(n)].filter(Boolean).join(", "));
+  }
+
+  /** @param {number} row */
+  #mark(row) {
+    return this.marked?.has(row) ? say("marked_row") : "";
   }
 
   /** @param {Record<string, any>} parts @param {number} failed */
@@ -295,7 +344,7 @@ export class Rows {
 
   /** Of all below a row. @param {number} row */
   #sums(row) {
-    return row >= FIRST_GROUP ? summed(this.order.groups.summed(row - FIRST_GROUP)) : sums(this.store, row);
+    return row >= FIRST_GROUP ? summed(this.order.grouping.summed(row - FIRST_GROUP)) : sums(this.store, row);
   }
 
   /** @param {Slot} slot */
@@ -313,7 +362,10 @@ export class Rows {
     set(parts.text, store.name(n));
     const link = `?node=${encodeURIComponent(store.ids[n] ?? "")}`;
     if (parts.name.getAttribute("href") !== link) parts.name.setAttribute("href", link);
-    parts.times.hidden = true;
+    parts.times.hidden = parts.said.hidden = true;
+    const up = this.order.view === "tree" ? -1 : store.parent[n];
+    parts.where.hidden = up < 0;
+    if (up >= 0) set(parts.whereText, store.name(up));
     this.#paintFails(parts, store.below(n)[FAILED]);
     const attempt = store.attempt[n];
     parts.attempt.hidden = attempt < 2;
@@ -332,13 +384,13 @@ export class Rows {
     set(parts.word, word);
     const progress = store.status[n] === RUNNING && !Number.isNaN(store.progress[n]) ? `${Math.round(store.progress[n])} %` : "";
     set(parts.progress, progress);
-    row.setAttribute("aria-label", [store.name(n), word, progress, this.#below(n), parts.asked.hidden ? "" : parts.askedText.textContent,
+    row.setAttribute("aria-label", [this.#mark(n), store.name(n), up < 0 ? "" : say("in_parent", { name: store.name(up) }), word, progress, this.#below(n), parts.asked.hidden ? "" : parts.askedText.textContent,
       holds ? parts.holds.textContent.trim() : "", this.waterfall.path?.steps.has(n) ? say("on_path") : ""].filter(Boolean).join(", "));
   }
 
   /** @param {number} n */
   #below(n) {
-    if (!this.order.folds(n)) return "";
+    if (n < FIRST_GROUP && !this.store.children[n]) return "";
     const { done, all, failed } = this.#sums(n);
     const text = say("row_done", { done: count(done), all: count(all) });
     return failed ? `${text}, ${say("row_failed", { n: count(failed) })}` : text;
@@ -346,7 +398,7 @@ export class Rows {
 
   /** @param {Slot} slot */
   #paintRollUp({ n, parts }) {
-    const has = this.order.folds(n) || this.store.rest[n] > 0;
+    const has = n >= FIRST_GROUP || this.store.children[n] > 0 || this.store.rest[n] > 0;
     parts.stack.hidden = !has;
     if (!has) {
       set(parts.sum, "");
@@ -365,7 +417,7 @@ export class Rows {
   /** @param {Slot} slot */
   #paintBar({ n, parts }) {
     this.#paintPath(n, parts);
-    const bar = n >= FIRST_GROUP ? this.waterfall.span(this.order.groups.summed(n - FIRST_GROUP)) : this.waterfall.bar(n, this.order.folds(n) && !this.order.isOpen(n));
+    const bar = n >= FIRST_GROUP ? this.waterfall.span(this.order.grouping.summed(n - FIRST_GROUP)) : this.waterfall.bar(n, this.order.folds(n) && !this.order.isOpen(n));
     parts.bar.toggleAttribute("hidden", !bar);
     if (!bar) {
       set(parts.spent, "");
@@ -427,6 +479,11 @@ export class Rows {
     const row = element instanceof Element ? /** @type {HTMLElement | null} */ (element.closest("[role=row][data-n]")) : null;
     return row ? Number(row.dataset.n) : -1;
   }
+}
+
+/** @param {import("./causes.js").Cause} cause */
+function codeOf({ code }) {
+  return code === null ? say("code_unknown") : code || say("no_code");
 }
 
 /** @param {import("./store.js").Store} store @param {number} n */

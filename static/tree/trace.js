@@ -1,14 +1,17 @@
 // @ts-check
 /** The page of one run: brings its parts together. */
-import { toast } from "../js/voice.js";
+import { count } from "../js/marks.js";
+import { announce, toast } from "../js/voice.js";
 import { address, said } from "./address.js";
 import { Arrivals } from "./arrivals.js";
 import { Asked } from "./asked.js";
+import { Bulk } from "./bulk.js";
 import { everySecond, hear, now } from "./clock.js";
 import { Controls } from "./controls.js";
 import { CriticalLine } from "./critical-line.js";
 import { DetailPane } from "./detail-pane.js";
 import { Filter } from "./filter.js";
+import { Errors } from "./errors.js";
 import { folds } from "./folds.js";
 import { FIRST_GROUP } from "./groups.js";
 import { Head } from "./head.js";
@@ -18,13 +21,16 @@ import { bindKeys, showKeys } from "./keys.js";
 import { Liveness } from "./liveness.js";
 import { Loose } from "./loose.js";
 import { Minimap } from "./minimap.js";
+import { Marked } from "./marked.js";
 import { Moves } from "./moves.js";
 import { News } from "./news.js";
 import { Order, SMALL } from "./order.js";
+import { RowMenu } from "./row-menu.js";
 import { Rows } from "./rows.js";
 import { CANCEL, PAUSE, RUN, STATUSES, Store } from "./store.js";
+import { Views } from "./views.js";
 import { Waterfall } from "./waterfall.js";
-import { say, setWords } from "./words.js";
+import { say, sayCount, setWords } from "./words.js";
 import { bindZoom } from "./zoom.js";
 
 const part = (/** @type {string} */ selector) => /** @type {any} */ (document.querySelector(selector));
@@ -32,7 +38,7 @@ const page = /** @type {HTMLElement} */ (part(".trace"));
 setWords(JSON.parse(part("#words").textContent));
 hear(Number(page.dataset.now));
 
-const grid = /** @type {HTMLElement} */ (part("[role=treegrid]"));
+const grid = /** @type {HTMLElement} */ (part(".trace .grid"));
 const store = new Store();
 const order = new Order(store);
 const waterfall = new Waterfall(store, part(".axis svg"), part(".over"));
@@ -45,9 +51,13 @@ const kept = new KeptFolds(page.dataset.trace ?? "", order);
 const pane = new DetailPane(page, store, { select: (n) => moves.select(n), close: () => { moves.close(); rows.focus(rows.current); } });
 const asked = new Asked(page, store, { head, pane, waterfall });
 const filter = new Filter(page, order, rows, (n) => moves.select(n));
-const moves = new Moves(store, order, rows, { pane, filter, kept, follower: part("[data-follow]") });
+const views = new Views(page, grid, order, rows);
+const errors = new Errors(page, order, changed);
+const moves = new Moves(store, order, rows, { pane, filter, kept, views, follower: part("[data-follow]") });
 const criticalLine = new CriticalLine(page, store, order, rows, waterfall);
 const idleTimes = new IdleTimes(page, rows, waterfall);
+const marked = new Marked(store, order);
+const bulk = new Bulk(page, store, marked, controls, unmark);
 const minimap = new Minimap(page, store, order, rows, () => moves.setFollow(false));
 const liveness = new Liveness(page, grid, store);
 const arrivals = new Arrivals(page, grid, store, liveness, {
@@ -61,15 +71,17 @@ const { search } = filter;
 
 page.classList.add("scripted");
 // Not after the line is up: what is missing between the two is asked for by its sequence.
+rows.marked = marked;
 arrivals.load();
 
 /** What the tree opens with, once it is known. @param {string | undefined} selected */
 function first(selected) {
   if (!arrivals.loaded && said("open") !== null) kept.link(said("open") ?? "");
   order.reset();
+  marked.renew();
   waterfall.tick(now());
   criticalLine.renew();
-  if (!arrivals.loaded) opened(selected);
+  if (!arrivals.loaded) views.open(), opened(selected);
   else rows.slots.forEach((slot) => { slot.stamp = -1; });
   rows.selected = selected ? store.find(selected) : -1;
   order.rebuild();
@@ -105,8 +117,9 @@ function changed() {
 
 let drawn = "";
 rows.afterDraw.push(() => {
+  errors.draw();
   // Most frames are of scrolling: the rest of the page is as it was.
-  const state = `${store.seq} ${store.epoch} ${store.shape} ${rows.selected} ${order.length} ${order.found} ${order.kept !== null} ${order.only !== null} ${filter.waiting}`;
+  const state = `${store.seq} ${store.epoch} ${store.shape} ${rows.selected} ${order.length} ${order.found} ${order.kept !== null} ${order.only !== null} ${order.view} ${marked.version} ${filter.waiting}`;
   if (state === drawn) return;
   drawn = state;
   moves.follow();
@@ -115,7 +128,7 @@ rows.afterDraw.push(() => {
   loose.draw();
   pane.draw();
   controls.draw();
-  part("[data-none]").hidden = order.length > 0;
+  bulk.draw();
   filter.draw();
   criticalLine.draw();
   news.speak();
@@ -163,8 +176,34 @@ bindZoom(grid, waterfall, looked);
 
 // -- hands
 
-const ask = (/** @type {number} */ action) => { if (rows.current < FIRST_GROUP) controls.ask(rows.current, action); };
+const ask = (/** @type {number} */ action) => {
+  if (marked.tasks.size) bulk.ask(action);
+  else if (rows.current < FIRST_GROUP) controls.ask(rows.current, action);
+};
 const sheet = () => showKeys(part("[data-key-sheet]"), controls.allowed);
+
+/** Into the details of a task; a group opens and folds. */
+function enter() {
+  if (rows.current >= FIRST_GROUP) return moves.turn(rows.current);
+  moves.select(rows.current);
+  pane.focus();
+}
+
+const markRow = () => mark(() => marked.set(rows.current, !marked.has(rows.current)));
+
+const menu = new RowMenu(store, order, rows, controls.allowed, {
+  enter,
+  pause: () => controls.ask(rows.current, PAUSE),
+  resume: () => controls.ask(rows.current, RUN),
+  cancel: () => controls.ask(rows.current, CANCEL),
+  mark: markRow,
+  firstFailed: () => moves.go(order.firstFailure(rows.current)),
+  openBelow: () => moves.below(true),
+  foldBelow: () => moves.below(false),
+  place: () => moves.place(rows.current),
+  copy: copyLink,
+  taskLog: () => location.assign(`${page.dataset.log}?task_id=${encodeURIComponent(store.ids[rows.current] ?? "")}`),
+});
 
 bindKeys(grid, {
   up: () => moves.step(-1),
@@ -188,12 +227,11 @@ bindKeys(grid, {
   lastRunning: () => moves.jump("running", -1),
   nextStuck: () => moves.jump("stuck", 1),
   lastStuck: () => moves.jump("stuck", -1),
-  enter: () => {
-    if (rows.current >= FIRST_GROUP) return moves.turn(rows.current);
-    moves.select(rows.current);
-    pane.focus();
-  },
-  escape: () => (pane.open ? moves.close() : filter.leave()),
+  enter,
+  escape: () => (pane.open ? moves.close() : order.kept ? filter.clear() : unmark()),
+  mark: markRow,
+  markUp: () => reach(-1),
+  markDown: () => reach(1),
   follow: () => moves.setFollow(!moves.following),
   path: () => criticalLine.toggle(),
   pathRows: () => criticalLine.toggleRows(),
@@ -207,32 +245,63 @@ bindKeys(grid, {
   pause: () => ask(PAUSE),
   resume: () => ask(RUN),
   cancel: () => ask(CANCEL),
-  commands: () => {
-    if (rows.current >= FIRST_GROUP) return;
-    moves.select(rows.current);
-    /** @type {HTMLElement | null} */ (part("[data-pane] footer button[name=action]:not([hidden])"))?.focus();
-  },
+  commands: () => menu.open(),
   copy: copyLink,
-  log: () => location.assign(page.dataset.log ?? ""),
+  view: () => views.next(),
   newerRun: () => page.dataset.newer && location.assign(page.dataset.newer),
   olderRun: () => page.dataset.older && location.assign(page.dataset.older),
   sheet,
 });
 
+/** @param {() => void} change */
+function mark(change) {
+  if (!controls.allowed || rows.current < 0) return;
+  change();
+  rows.drawNow();
+  announce(sayCount("marked", marked.tasks.size, count(marked.tasks.size)));
+}
+
+/** This row and the next. @param {1 | -1} way */
+function reach(way) {
+  mark(() => {
+    if (!marked.has(rows.current)) marked.set(rows.current, true);
+    moves.step(way);
+    marked.set(rows.current, true);
+  });
+}
+
+/** No row is marked any more. */
+function unmark() {
+  if (!marked.tasks.size) return;
+  const within = part("[data-bulk]")?.contains(document.activeElement);
+  marked.clear();
+  rows.drawNow();
+  if (within) rows.focus(rows.current);
+}
+
 grid.addEventListener("click", (event) => {
   const n = rows.of(event.target);
-  if (n < 0 || !arrivals.loaded || event.ctrlKey || event.metaKey || event.shiftKey) return;
-  event.preventDefault();
+  if (n < 0 || !arrivals.loaded) return;
   const element = /** @type {Element} */ (event.target);
+  if (controls.allowed && (event.shiftKey || ((event.ctrlKey || event.metaKey) && !element.closest("a")))) {
+    event.preventDefault();
+    mark(() => (event.shiftKey ? marked.reach(n) : marked.set(n, !marked.has(n))));
+    return rows.focus(n);
+  }
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
   if (element.closest(".fails")) return moves.go(order.firstFailure(n));
+  if (element.closest(".where")) return moves.place(n);
   if (element.closest(".tw") && order.folds(n)) return moves.turn(n);
   if (n >= FIRST_GROUP) moves.turn(n);
   else moves.select(n);
   rows.focus(n);
 });
+// A range of rows is no range of text.
+grid.addEventListener("mousedown", (event) => event.shiftKey && controls.allowed && event.preventDefault());
 grid.addEventListener("dblclick", (event) => {
   const n = rows.of(event.target);
-  if (n >= 0 && n < FIRST_GROUP) moves.turn(n);
+  if (n >= 0 && n < FIRST_GROUP) order.view === "tree" ? moves.turn(n) : moves.place(n);
 });
 grid.addEventListener("focusin", (event) => {
   const n = rows.of(event.target);
@@ -254,11 +323,21 @@ page.addEventListener("click", (event) => {
   const chip = /** @type {HTMLElement | null} */ (at.closest("[data-filter]"));
   const show = /** @type {HTMLAnchorElement | null} */ (at.closest("[data-show]"));
   const button = /** @type {HTMLElement | null} */ (at.closest("[data-step]"));
+  const view = /** @type {HTMLElement | null} */ (at.closest("[data-view-of]"));
+  const alike = /** @type {HTMLAnchorElement | null} */ (at.closest("[data-link=alike]"));
   const foldAll = /** @type {HTMLElement | null} */ (at.closest("[data-fold]"));
   if (chip) {
     event.preventDefault();
     const status = STATUSES.indexOf(chip.dataset.filter ?? "");
     filter.set(search.value, order.wanted === status ? null : status);
+  } else if (view) {
+    event.preventDefault();
+    views.set(view.dataset.viewOf ?? "");
+  } else if (alike) {
+    event.preventDefault();
+    search.value = new URL(alike.href).searchParams.get("q") ?? "";
+    views.set("tree");
+    filter.set(search.value, null);
   } else if (show) {
     event.preventDefault();
     const n = store.find(new URL(show.href).searchParams.get("node") ?? "");

@@ -78,7 +78,7 @@ NO_PAGES = {
     "trace-task", "controls:preview", "theme", "language", "logout", "healthz", "readyz", "metrics",
     "controls:chosen",
     "definition-start", "admin-login", "admin-logout", "admin-password", "live", "runs-new", "run-views",
-    "run-view", "trace-find",
+    "run-view", "trace-find", "trace-errors",
 }  # fmt: skip
 
 

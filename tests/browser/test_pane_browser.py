@@ -322,6 +322,12 @@ def test_an_error_leads_to_the_others_with_its_code(page, run):
     find = pane(page).locator("[data-link=alike]")
     expect(find).to_have_attribute("href", re.compile(r"q=error%3A%22HTTP_429%22"))
 
+    page.evaluate("window.here = true")
+    find.click()
+    expect(page.locator("[data-search]")).to_have_value('error:"HTTP_429"')
+    expect(page.locator("[data-found]")).to_have_text("2 matches")
+    assert page.evaluate("window.here"), "it was found without a page anew"
+
     others.get_by_role("link", name="b").click()
 
     expect(row(page, run, "b")).to_have_attribute("aria-selected", "true")

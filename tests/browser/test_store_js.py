@@ -46,7 +46,7 @@ def modules(chromium):
     page.route("http://tower.test/**", serve)
     page.goto("http://tower.test/")
     page.evaluate(
-        "async () => { const all = ['store', 'order', 'wire', 'groups', 'search', 'folds'];"
+        "async () => { const all = ['store', 'order', 'wire', 'groups', 'search', 'folds', 'flat'];"
         " const made = await Promise.all(all.map((name) => import(`/tree/${name}.js`)));"
         " window.m = Object.assign({}, ...made); }"
     )
@@ -468,3 +468,18 @@ def test_the_wire_names_columns_by_bits_and_times_from_the_start(modules):
         and rows[0]["over"] == 1
     )
     assert rows[1] == {"n": 2, "status": 2, "end": 1009}
+
+
+FLAT = """() => {
+  const store = new m.Store(), flat = new m.Flat(store)
+  const order = () => { flat.sort(); return [...flat.list.subarray(0, flat.length)] }
+  const row = (n, start) => ({n, id: `t${n}`, parent: n ? 0 : undefined, name: "", kind: 0, status: 1, start})
+  store.load([row(0, 5), row(1, null), row(2, 3), row(3, null), row(4, 9)], [], 1)
+  const first = order()
+  store.apply([{n: 3, start: 4}, row(5, 4), {n: 4, start: 1}], 2)
+  return [first, order(), order()]
+}"""
+
+
+def test_a_flat_list_puts_only_what_began_or_came_anew(modules):
+    assert modules.evaluate(FLAT) == [[2, 0, 4, 1, 3], [4, 2, 3, 5, 0, 1], [4, 2, 3, 5, 0, 1]]

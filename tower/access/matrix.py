@@ -64,6 +64,7 @@ MATRIX: Mapping[str, Mapping[str, Right]] = {
     "trace": {"*": PAGE},
     "trace-log": {"GET": PAGE},
     "trace-find": {"GET": PAGE},
+    "trace-errors": {"GET": PAGE},
     "trace-task": {"GET": PAGE},
     "definitions": {"GET": PAGE, "POST": EDIT},
     "definition": {"GET": PAGE, "POST": EDIT},

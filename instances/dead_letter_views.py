@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from instances import dead_letters
 from instances.dead_letters import Choice, Letter, Replayed
+from instances.log_page import json_words
 from instances.sources import SourceAway
 from tower.access.pages import page
 from tower.marks import count
@@ -54,7 +55,7 @@ def letter(request: HttpRequest, id: str) -> HttpResponse:
         return render(request, "dead_letters/list.html", {"away": True})
     if not found:
         raise Http404
-    return render(request, "dead_letters/letter.html", {"letter": found[0]})
+    return render(request, "dead_letters/letter.html", {"letter": found[0], "json_words": json_words()})
 
 
 def _after(position: Any, limit: int) -> list[Letter]:

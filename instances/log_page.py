@@ -22,6 +22,7 @@ from instances.lifecycle import Origin
 from instances.reads import at_one_moment
 from instances.sentences import skew
 from instances.views import SPEAKS_OF, payload_text
+from instances.words import words
 from tower.access.pages import page
 from tower.reading import Query
 from tower.schemas import EVENT_TYPES, KINDS
@@ -79,7 +80,13 @@ def context(request: HttpRequest, trace_id: str) -> dict[str, Any]:
         "asked": asked,
         "filtered": any(value for name, value in asked.items() if name != "order"),
         "picks": list(picks(asked)),
+        "json_words": json_words(),
     }
+
+
+def json_words() -> dict[str, str]:
+    """What ``static/js/json-view.js`` says."""
+    return {key: text for key, text in words().items() if key.startswith("json_") or key == "copied"}
 
 
 def picks(asked: Mapping[str, str]) -> Iterator[dict[str, Any]]:

@@ -55,6 +55,8 @@ export class Minimap {
       this.place.append(one);
       return one;
     });
+    // Asked for with each frame.
+    this.kept = localStorage.getItem(KEY);
     this.room = this.used = 0;
     this.drawn = "";
     this.at = -Infinity;
@@ -67,12 +69,12 @@ export class Minimap {
 
   /** Shown by itself where a tree is large, until somebody decides. */
   get wanted() {
-    const kept = localStorage.getItem(KEY);
-    return kept ? kept === "on" : this.store.total > SMALL;
+    return this.kept ? this.kept === "on" : this.store.total > SMALL;
   }
 
   toggle() {
-    localStorage.setItem(KEY, this.place.hidden ? "on" : "off");
+    this.kept = this.place.hidden ? "on" : "off";
+    localStorage.setItem(KEY, this.kept);
     this.draw(true);
     this.rows.draw();
   }

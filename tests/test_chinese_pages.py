@@ -194,7 +194,14 @@ def told() -> dict[str, str]:
     ):
         say(f"zz-{task}", kind, trace_id="zz", error_code="zz-code", message="zz-said")
     say("zz-a", "PROGRESS", trace_id="zz", progress=41.5, worker="zz-worker", attempt=2)
-    issue("zz", ControlAction.PAUSE, task_id="zz-a", triggered_by="zz-li", reason="zz-why", control_id="zz-pause")
+    issue(
+        "zz",
+        ControlAction.PAUSE,
+        task_id="zz-a",
+        triggered_by="zz-li",
+        reason="zz-why",
+        control_id="zz-pause",
+    )
     issue("zz-2", ControlAction.CANCEL, triggered_by="zz-li", control_id="zz-cancel")
     return {"letter": a_letter(reason="zz-reason")}
 

@@ -111,7 +111,8 @@ def test_the_image_has_all_that_the_program_needs():
 
     assert {"manage.py", "tower", "instances", "controls", "templates", "static", "locale"} <= copied
     assert all((ROOT / one).exists() for one in copied)
-    assert f"uv=={re.search(r'UV_VERSION := (.+)', (ROOT / 'Makefile').read_text())[1]}" in "\n".join(lines)
+    version = re.findall(r"^UV_VERSION := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[0]
+    assert f"uv=={version}" in "\n".join(lines)
     assert any(line.startswith("USER ") for line in lines)
 
 

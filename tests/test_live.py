@@ -310,7 +310,7 @@ def test_what_was_committed_last_is_still_told_when_the_process_ends(monkeypatch
     publisher.close()
 
     assert sorted(sent) == [1, 2]
-    assert not publisher._thread.is_alive()
+    assert publisher._thread is not None and not publisher._thread.is_alive()
     publisher.post(3)
     assert publisher.dropped == 1
 
@@ -322,7 +322,7 @@ def test_a_redis_that_hangs_holds_up_no_process_that_ends(valkey):
 
     publisher.close()
 
-    assert not publisher._thread.is_alive()
+    assert publisher._thread is not None and not publisher._thread.is_alive()
     valkey.thaw()
 
 

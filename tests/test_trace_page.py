@@ -481,7 +481,7 @@ def test_page_and_scripts_agree_on_their_numbers():
 @pytest.mark.parametrize("whole", [5_000, 2])
 def test_without_scripts_a_list_has_all_that_match_in_order_of_their_start(operator, monkeypatch, whole):
     tree = a_tree("root:RUNNING(late:RUNNING(early:FAILED) waits)")
-    tree.change("late", started_ms=tree["root"].started_ms + 9_000, name="later")
+    tree.change("late", started_ms=(tree["root"].started_ms or 0) + 9_000, name="later")
     monkeypatch.setattr(outline, "WHOLE", whole)
 
     html = page(operator, tree, view="flat")

@@ -56,6 +56,7 @@ export class Bulk {
     if (key === this.drawn) return;
     this.drawn = key;
     bar.hidden = !marked.tasks.size;
+    document.body.classList.toggle("marking", !bar.hidden);
     if (bar.hidden) return;
     const branches = marked.branches(), tooMany = branches.length > MOST;
     this.#say(sayCount("marked", marked.tasks.size, count(marked.tasks.size)));

@@ -93,6 +93,8 @@ export class Minimap {
     const { wanted } = this;
     if (this.place.hidden === wanted) {
       this.place.hidden = !wanted;
+      // By a class: `:has()` up here would be asked anew for every row that comes into view.
+      this.place.parentElement?.classList.toggle("mapped", wanted);
       this.button.setAttribute("aria-pressed", String(wanted));
     }
     if (!wanted || !this.room) return;

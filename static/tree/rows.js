@@ -57,7 +57,8 @@ export class Rows {
   measure() {
     const height = parseFloat(getComputedStyle(this.grid).getPropertyValue("--row")) || 28;
     this.inside = getComputedStyle(this.scroller).overflowY !== "visible";
-    const room = this.waterfall.axis?.clientWidth ?? 0;
+    this.waterfall.measure();
+    const { room } = this.waterfall;
     if (room !== this.barRoom) for (const slot of this.slots.values()) slot.epoch = -1;
     this.barRoom = room;
     if (height !== this.height) for (const slot of this.slots.values()) slot.top = -1;

@@ -48,7 +48,14 @@ export class Waterfall {
     /** @type {import("./idle.js").Gap[]} */ this.gaps = [];
     this.places = new Axis(0, 1000);
     /** @type {import("./critical.js").Path | null} */ this.path = null;
-    if (axis) new ResizeObserver(() => this.folding && this.#show(this.from, this.to)).observe(axis);
+    /** Pixels of the axis; kept, since to ask while rows are drawn would lay the page out once a row. */
+    this.room = 0;
+    this.measure();
+    if (axis) new ResizeObserver(() => { this.measure(); if (this.folding) this.#show(this.from, this.to); }).observe(axis);
+  }
+
+  measure() {
+    this.room = this.axis?.clientWidth ?? 0;
   }
 
   get #running() {
@@ -107,7 +114,7 @@ export class Waterfall {
   #show(from, to) {
     this.from = from;
     this.to = to;
-    this.places = new Axis(from, to, this.axis?.clientWidth, this.gaps);
+    this.places = new Axis(from, to, this.room, this.gaps);
     this.epoch++;
     this.#drawAxis();
     this.#drawBands();
@@ -168,14 +175,14 @@ export class Waterfall {
     const most = this.#running ? Math.min(this.to, Math.max(this.now, this.from)) : this.to;
     if (end < this.from || start > this.to) return null;
     // The mark of what took no time is not beyond the right edge.
-    const edge = 100 - (100 * TICK) / Math.max(TICK, this.axis?.clientWidth ?? 0);
+    const edge = 100 - (100 * TICK) / Math.max(TICK, this.room);
     const gap = Math.min(edge, Math.max(0, this.at(Math.min(start, most))));
     return { gap, width: Math.max(0, this.at(Math.min(end, most)) - gap), spent: Math.max(0, end - start), below };
   }
 
   /** Pixels between a place in percent and what stands to its right: a folded time or the edge; below 0 inside of such a time. @param {number} place */
   free(place) {
-    const room = this.axis?.clientWidth ?? 0;
+    const { room } = this;
     let right = 100;
     for (const gap of this.gaps) {
       const from = this.at(gap.from);
@@ -203,7 +210,7 @@ export class Waterfall {
 
   #drawAxis() {
     if (!this.axis) return;
-    const width = this.places.plain, room = this.axis.clientWidth;
+    const width = this.places.plain, { room } = this;
     const step = STEPS.find((s) => width / s <= 6) ?? STEPS[STEPS.length - 1];
     const marks = [];
     let free = 0;

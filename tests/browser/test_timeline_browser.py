@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 
 import pytest
 from playwright.sync_api import expect
@@ -14,10 +15,14 @@ from tests.servers import until
 MINUTE = 60_000
 
 
+class Hour(Run):
+    began = 0
+
+
 @pytest.fixture
 def hour(live_tower):
     """A run of an hour, long over: a, an idle half an hour, then b, and c beside it."""
-    run = Run(live_tower, "a b c")
+    run = Hour(live_tower, "a b c")
     run.began = (time.time_ns() // 1_000_000) - 120 * MINUTE
     run.register("a1", "a")
     for name, start, end in (
@@ -284,12 +289,16 @@ def test_a_small_tree_has_a_map_where_it_is_asked_for_and_a_narrow_page_has_none
     assert grid(page).bounding_box()["width"] == 900
 
 
+def drawn(canvas):
+    return canvas.evaluate(PIXELS, 0.25)[0][3] == 255
+
+
 def test_the_colours_of_the_map_follow_the_theme(new_page, forest):
     seen = []
     for scheme in ("light", "dark"):
         page = open_page(new_page(color_scheme=scheme), forest)
         canvas = page.locator(".map canvas")
-        until(lambda canvas=canvas: canvas.evaluate(PIXELS, 0.25)[0][3] == 255, "the map is drawn")
+        until(partial(drawn, canvas), "the map is drawn")
         seen.append(canvas.evaluate(PIXELS, 0.25)[0])
 
     assert seen[0] == [0xDD, 0xE1, 0xE4, 255]

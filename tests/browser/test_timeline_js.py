@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import Any
 
 import pytest
 
@@ -193,7 +194,7 @@ def test_any_tree_gives_the_path_of_the_definition_and_it_covers_the_time_of_the
         end = chance.choice([None, *[(start or 100) + chance.randrange(0, 150, 10)] * 4])
         status = None if end is None else chance.choice([SUCCESS, FAILED, CANCELLED])
         rows.append(task(n, chance.randrange(n), start, end, status))
-    expected = {}
+    expected: dict[int, Any] = {}
     start, end = times_of(rows, 0, now)
     recursively(rows, 0, start, end, now, expected)
 
@@ -271,7 +272,9 @@ AXIS = """([from, to, room, gaps, times]) => {
 }"""
 
 
-def places(timeline, start, end, gaps, times, room=1_000):
+def places(
+    timeline: Any, start: int, end: int, gaps: list[list[int]], times: list[int], room: int = 1_000
+) -> Any:
     return timeline.evaluate(AXIS, [start, end, room, gaps, times])
 
 
@@ -298,11 +301,11 @@ def test_places_lead_back_to_their_times_also_beyond_what_is_shown(timeline, win
     gaps = [[200, 300], [320, 480], [700, 990]]
     times = [-50, 0, 120, 200, 260, 310, 400, 650, 705, 995, 1_200]
 
-    found = places(timeline, *window, gaps, times, room)
+    found = places(timeline, window[0], window[1], gaps, times, room)
 
     assert found["at"] == sorted(found["at"])
     assert found["back"] == pytest.approx(times)
-    ends = places(timeline, *window, gaps, list(window), room)["at"]
+    ends = places(timeline, window[0], window[1], gaps, list(window), room)["at"]
     assert ends == pytest.approx([0, 1], abs=1e-9)
 
 

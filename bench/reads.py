@@ -11,51 +11,28 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import itertools
-import json
 import statistics
-import threading
 import time
 from typing import Any
 
-from bench.ingest import KINDS, Sender, registered
+from bench.control import Load
+from bench.ingest import KINDS, registered
 from bench.record import keep, p95
 from bench.register import database
 from tests.servers import Tower
 
-TREE, OTHERS, BATCH = "tree", 50, 100
+TREE, OTHERS = "tree", 50
 TARGETS = {"tree": 100, "window": 30}
 
 
-class Flow:
-    """So many reports a second, a tenth of them into the tree, while the block runs."""
+class Flow(Load):
+    """A tenth of it into the tree."""
 
     def __init__(self, tower: Tower, nodes: int, rate: int) -> None:
-        self._sender, self._nodes, self._rate = Sender(tower), nodes, rate
-        self._over, self.sent = threading.Event(), 0
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__(tower, rate)
+        self._nodes = nodes
 
-    def __enter__(self) -> Flow:
-        self._start = time.perf_counter()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self.reached = self.sent / (time.perf_counter() - self._start)
-
-    def _run(self) -> None:
-        due = time.perf_counter()
-        for turn in itertools.count():
-            if self._over.wait(max(0.0, due - time.perf_counter())):
-                return
-            batch = [self._report(turn * BATCH + k) for k in range(BATCH)]
-            self._sender.post(json.dumps(batch).encode())
-            self.sent += BATCH
-            due = max(due + BATCH / self._rate, time.perf_counter() - 0.5)
-
-    def _report(self, ordinal: int) -> dict[str, Any]:
+    def _event(self, ordinal: int) -> dict[str, Any]:
         tree = ordinal % 10 == 0
         trace = f"{TREE}-0" if tree else f"other-{ordinal % OTHERS}"
         return {

@@ -40,7 +40,7 @@ MODULES = tuple(
         "waterfall", "zoom", "arrivals", "live-socket", "wire", "liveness", "news", "asked", "head",
         "detail-pane", "pane-size", "told", "loose", "controls", "row-menu", "marked", "bulk", "filter",
         "moves", "kept-folds", "address", "keys", "clock", "times", "critical", "critical-line", "idle",
-        "idle-times", "minimap",
+        "idle-times", "minimap", "words",
     )
 ) + tuple(f"js/{name}.js" for name in ("json-view", "links", "clipboard"))  # fmt: skip
 #: What the icon of the tab can show.
@@ -127,6 +127,7 @@ def outline_of(request: HttpRequest, run: Trace) -> Outline:
         q=ask.get("q", "")[:200].replace("\0", ""),
         view=next((view for view, _ in VIEWS if view == ask.get("view")), "tree"),
         start=min(int(start), 1_000_000) if start.isascii() and start.isdigit() and len(start) < 8 else 0,
+        folds=ask.get("open"),
     )
 
 

@@ -8,8 +8,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from django.db.models import F
 
 from instances import outline, textsearch, views
+from instances.models import TaskInstance
 from instances.views import link_of
 from tests.people import signed_in_as
 from tests.trees import a_tree
@@ -267,6 +269,7 @@ def test_a_large_tree_opens_its_root_and_the_way_to_the_chosen_task(operator):
 def test_pages_of_rows_lead_through_a_long_list(operator):
     tree = a_tree("root")
     tree.grow("root", " ".join(f"x{n}" for n in range(outline.PAGE + 10)))
+    TaskInstance._base_manager.filter(tree_id=tree.number).update(name=F("id"))
 
     first, second = page(operator, tree), page(operator, tree, **{"from": outline.PAGE})
 
@@ -285,6 +288,25 @@ def test_a_tree_too_large_to_be_read_whole_shows_the_same_rows(operator, monkeyp
 
     kept = ("data-task-id", "data-status", "aria-level", "aria-posinset", "aria-setsize", "aria-expanded")
     assert [[r.get(k) for k in kept] for r in rows(partly)] == [[r.get(k) for k in kept] for r in rows(whole)]
+
+
+def test_siblings_of_one_name_are_one_row_whether_a_tree_is_read_whole_or_not(operator, monkeypatch):
+    tree = a_tree("root:RUNNING(a:RUNNING(first) d:RUNNING)")
+    tree.grow("a", " ".join(f"x{n}:SUCCESS" for n in range(outline.MANY)), name="fetch_page")
+    tree.grow("a", "late:FAILED", name="fetch_page")
+    whole = page(operator, tree, node="a")
+    monkeypatch.setattr(outline, "WHOLE", 100)
+
+    partly = page(operator, tree, node="a")
+
+    for html in (whole, partly):
+        (group,) = [r for r in Elements(html).of(role="row") if "data-group" in r]
+        assert (group["data-group"], group["data-status"]) == ("fetch_page", "FAILED")
+        assert (group["aria-level"], group["aria-posinset"], group["aria-setsize"]) == ("3", "2", "2")
+        assert group["aria-expanded"] == "false" and "data-task-id" not in group
+        assert ids(html) == ["root", "a", "first", "d"]
+        assert "× 201" in text_of(html) and "201/201" in text_of(html)
+        assert 'href="?node=x0"' in html
 
 
 def test_reading_a_page_costs_few_queries_however_many_tasks(operator, django_assert_max_num_queries):
@@ -473,6 +495,7 @@ def test_page_and_scripts_agree_on_their_numbers():
     )
 
     assert f"SMALL = {outline.SMALL};" in order
+    assert f"MANY = {outline.MANY};" in (STATIC / "tree/groups.js").read_text()
     assert f"INDENT = {outline.INDENT}, DEEPEST = {outline.DEEPEST};" in rows_js
     steps = re.search(r"STEPS = \[(.*?)\]", waterfall)
     assert steps and [int(s) * 1000 for s in steps[1].split(",")] == list(outline.STEPS)

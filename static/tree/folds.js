@@ -26,7 +26,7 @@ export function folds(order) {
   runs.push(length);
   const opened = groups.list.filter((group) => group.open && group.members.length).map((group) => `${group.parent}/${group.name}`);
   if (same && !opened.length) return "";
-  const text = [packed(runs), ...opened.map(encodeURIComponent)].join(".");
+  const text = [packed(runs), ...opened.map((key) => encodeURIComponent(key).replaceAll(".", "%2E"))].join(".");
   return text.length <= LONGEST ? text : null;
 }
 

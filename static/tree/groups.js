@@ -2,7 +2,7 @@
 /** Siblings of one name: above so many they stand as one row. No DOM. */
 import { CANCELLED, FAILED, PENDING, RUNNING, SKIPPED, STATUSES, SUCCESS } from "./store.js";
 
-/** More siblings of one name than this are folded into one row. */
+/** More siblings of one name than this are folded into one row; the server knows the same (instances/outline.py). */
 export const MANY = 200;
 /** In a list of rows tasks stand as their `n`, groups from here on. */
 export const FIRST_GROUP = 2 ** 30;

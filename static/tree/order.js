@@ -171,9 +171,13 @@ export class Order {
     this.chosen.set(this.key(row), open);
   }
 
-  /** Opens the tasks above a row and, where asked for, groups, without anybody having chosen it. @param {number} row @param {boolean} groups */
-  lead(row, groups) {
-    for (let up = this.up(row); up >= 0; up = this.up(up)) if (groups || !this.group(up)) this.#put(this.key(up), true);
+  /**
+   * Opens the tasks above a row without anybody having chosen it; of one that an address names also groups.
+   * @param {number} row @param {boolean} named @param {boolean} itself
+   */
+  lead(row, named, itself) {
+    if (itself && !this.chosen.has(row)) this.#put(row, true);
+    for (let up = this.up(row); up >= 0; up = this.up(up)) if (named || !this.group(up)) this.#put(this.key(up), true);
     this.dirty = true;
   }
 

@@ -84,8 +84,11 @@ export class Rows {
   /** From here on the rows are ours; those of the server are taken over. */
   takeOver() {
     for (const row of /** @type {NodeListOf<HTMLElement>} */ (this.canvas.querySelectorAll("[role=row]"))) {
-      const n = Number(row.dataset.n);
-      this.slots.set(n, this.#slot(row, n));
+      const { group, parent } = row.dataset;
+      const n = group === undefined ? Number(row.dataset.n) : FIRST_GROUP + (this.order.groups.under.get(Number(parent))?.get(group) ?? NaN);
+      if (Number.isNaN(n)) row.remove();
+      else this.slots.set(n, this.#slot(row, n));
+      row.dataset.n = String(n);
     }
     this.canvas.classList.add("drawn");
     this.ready = true;

@@ -24,7 +24,7 @@ import { Minimap } from "./minimap.js";
 import { Marked } from "./marked.js";
 import { Moves } from "./moves.js";
 import { News } from "./news.js";
-import { Order, SMALL } from "./order.js";
+import { Order } from "./order.js";
 import { RowMenu } from "./row-menu.js";
 import { Rows } from "./rows.js";
 import { CANCEL, PAUSE, RUN, STATUSES, Store } from "./store.js";
@@ -61,7 +61,7 @@ const bulk = new Bulk(page, store, marked, controls, unmark);
 const minimap = new Minimap(page, store, order, rows, () => moves.setFollow(false));
 const liveness = new Liveness(page, grid, store);
 const arrivals = new Arrivals(page, grid, store, liveness, {
-  keep: () => (rows.selected >= 0 ? store.ids[rows.selected] : said("node") ?? undefined),
+  keep: () => (rows.selected >= 0 ? store.ids[rows.selected] : said("node") || undefined),
   loaded: first,
   reshaped: (parents) => { order.reshaped(parents); filter.sift(); },
   asked: () => asked.fetch(),
@@ -93,10 +93,10 @@ function first(selected) {
   changed();
 }
 
-/** As the address says, else to what failed first. @param {string | undefined} selected */
+/** As the address says, else to what failed first, as the server's rows do. @param {string | undefined} selected */
 function opened(selected) {
-  const way = selected ? store.find(selected) : store.total > SMALL ? order.next("failed", -1, 1).n : -1;
-  if (way >= 0) order.lead(way, selected !== undefined);
+  const way = store.find(selected ?? page.dataset.lead ?? "");
+  if (way >= 0) order.lead(way, selected !== undefined, selected !== undefined && said("open") === null);
   const status = STATUSES.indexOf(said("status") ?? "");
   if (search.value || status >= 0) filter.set(search.value, status < 0 ? null : status);
   const [from, to] = (said("t") ?? "").split("-").map(Number);

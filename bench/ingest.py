@@ -46,8 +46,8 @@ Figures = dict[str, Any]
 
 
 def events(prefix: str, tasks: int, traces: int = TRACES) -> list[Event]:
-    """Four reports a task, the tasks of the runs one after the other."""
-    per = max(1, tasks // traces)
+    """Four reports a task, the tasks of the runs one after the other; of today, or each had a warning."""
+    per, at_ms = max(1, tasks // traces), time.time_ns() // 1_000_000
     return [
         {
             "event_id": f"{prefix}-{trace}-{task}-{k}",
@@ -55,7 +55,7 @@ def events(prefix: str, tasks: int, traces: int = TRACES) -> list[Event]:
             "task_id": f"{prefix}-{trace}-{task}",
             "event_type": kind,
             "payload": {"progress": 30 * k, "message": f"page {task} of {per}"},
-            "timestamp_ms": 1_700_000_000_000 + 10 * task + k,
+            "timestamp_ms": at_ms + 10 * task + k,
         }
         for trace in range(traces)
         for task in range(per)

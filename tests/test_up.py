@@ -19,9 +19,13 @@ from tests import servers
 from tests.servers import until
 
 
+def children(tower: servers.Tower, word: str) -> list[int]:
+    """The process ids of the children whose command lines hold this word."""
+    return [pid for pid, words in tower.below().items() if word in words]
+
+
 def child(tower: servers.Tower, word: str) -> int | None:
-    """The process id of the child whose command line holds this word."""
-    return next((pid for pid, words in tower.below().items() if word in words), None)
+    return next(iter(children(tower, word)), None)
 
 
 def embedded_redis(tower: servers.Tower) -> str:
@@ -158,6 +162,19 @@ def test_it_reads_the_queue_and_counts_what_it_read(tower):
     counted = 'tower_events_total{source="queue",verdict="unattached"} 1.0'
     until(lambda: counted in tower.call("GET", "/metrics", Accept="*/*")[1], "it is counted")
     assert tower.get("/readyz")[1]["checks"]["consumer"]["consumers"] == 1
+
+
+def test_it_runs_as_many_consumers_as_are_asked_for():
+    with servers.Tower(TOWER_CONSUMERS="2") as tower:
+        until(
+            lambda: tower.get("/readyz")[1]["checks"]["consumer"]["consumers"] == 2,
+            "both have asked for reports, each by a name of its own",
+        )
+
+
+def test_on_postgresql_it_runs_two_consumers():
+    with servers.postgres() as url, servers.Tower(DATABASE_URL=url) as tower:
+        until(lambda: len(children(tower, "manage.py consume")) == 2, "two run")
 
 
 def test_a_second_one_on_the_same_home_is_refused(tower):

@@ -300,6 +300,9 @@ TOWER_EVENT_BATCH = env_int("TOWER_EVENT_BATCH", 2_000, least=1)  # one transact
 TOWER_REGISTER_BATCH = env_int("TOWER_REGISTER_BATCH", 1_000, least=1)
 # entries of a queue that lags in one transaction
 TOWER_QUEUE_BATCH = env_int("TOWER_QUEUE_BATCH", 5_000, least=1)
+# consumers that `up` runs: while the database works for one, another folds; SQLite has one writer
+_server = not str(DATABASES["default"]["ENGINE"]).endswith("sqlite3")
+TOWER_CONSUMERS = env_int("TOWER_CONSUMERS", 2 if _server else 1, least=1)
 # an entry that was handed out more often has killed its consumers
 TOWER_MAX_DELIVERIES = env_int("TOWER_MAX_DELIVERIES", 5, least=3)
 # so long reports for a pruned run are refused, and do not begin it anew

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from django.conf import settings
 
@@ -23,8 +23,7 @@ class SourceAway(Exception):
     """The queue does not answer, or does not take a write. Never the fault of an entry."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry in hand. ``id`` names it in its source, in order of its coming."""
 
     id: str

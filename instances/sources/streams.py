@@ -44,7 +44,7 @@ PRESENT_MS: Final = 15_000
 FORGOTTEN_MS: Final = 3_600_000
 #: How long a read waits for the first entry.
 WAIT_MS: Final = 500
-#: Entries of one command, and bytes after which a batch is full: 5,000 of 64 KiB would be 320 MB.
+#: Entries of a first command, and bytes after which a batch is full: 5,000 of 64 KiB would be 320 MB.
 CHUNK: Final = 500
 FULL_BYTES: Final = 16 << 20
 CLAIM_SECONDS: Final = 1.0
@@ -209,15 +209,18 @@ class RedisStream:
 
     def _new(self, most: int) -> list[Entry]:
         found: list[Entry] = []
-        size = 0
-        while len(found) < most and size < FULL_BYTES:
-            want = min(CHUNK, most - len(found))
+        size, want = 0, min(CHUNK, most)
+        while want:
             lost, rows = self._run(READ, STREAM, [GROUP, self.consumer, want])
             _count_lost(lost)
-            found += [_entry(id, fields) for id, fields in rows]
-            size += sum(len(entry.raw) for entry in found[-len(rows) :]) if rows else 0
-            if len(rows) < want:
+            came = [_entry(id, fields) for id, fields in rows]
+            found += came
+            size += sum(len(entry.raw) for entry in came)
+            if len(came) < want or size >= FULL_BYTES:
                 break
+            # As many as fit by the size of those before: what one consumer holds in a row is of the same
+            # runs, and another is to have others in hand.
+            want = min(most - len(found), max(CHUNK, (FULL_BYTES - size) * len(found) // max(size, 1)))
         return found or self._first()
 
     def _first(self) -> list[Entry]:
@@ -367,11 +370,13 @@ def _count_lost(lost: int) -> None:
 
 
 def _entry(id: bytes, fields: Sequence[bytes], deliveries: int = 1) -> Entry:
+    text = id.decode()
+    put_ms = int(text.partition("-")[0])
+    if len(fields) == 2 and fields[0] == FIELD:  # as nearly all are
+        return Entry(text, fields[1], put_ms, deliveries)
     said = dict(zip(fields[::2], fields[1::2], strict=True))
     event = said.get(FIELD)
-    return Entry(
-        id.decode(), _all(said) if event is None else event, _id(id)[0], deliveries, event is not None
-    )
+    return Entry(text, _all(said) if event is None else event, put_ms, deliveries, event is not None)
 
 
 def _all(said: dict[bytes, bytes]) -> bytes:

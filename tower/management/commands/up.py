@@ -78,7 +78,8 @@ class Start:
             "web", environment, "web", "--fd", str(self.listening.fileno()), hands=[self.listening.fileno()]
         )
         self._start("sweeper", environment, "sweep")
-        self._start("consumer", environment, "consume")
+        for _ in range(settings.TOWER_CONSUMERS):
+            self._start("consumer", environment, "consume")
         if self.demo:
             self._start("demo", {**environment, "TOWER_DEMO_TOKEN": token}, "demo_fleet")
         self._tell(redis_url, password)

@@ -33,8 +33,8 @@ def fresh_snapshot(number: int) -> dict[str, Any]:
     with at_one_moment():
         head = reads.head_of(number)
         assert head is not None
-        intents, rows = reads.asked_of(number), snapshot.rows(head)
-    found: dict[str, Any] = orjson.loads(snapshot.snapshot(head, intents, epoch, rows))
+        intents, columns = reads.asked_of(number), snapshot.columns(head)
+    found: dict[str, Any] = orjson.loads(snapshot.snapshot(head, intents, epoch, columns))
     return found
 
 

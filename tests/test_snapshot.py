@@ -40,6 +40,18 @@ def get():
 # -- what it is
 
 
+@pytest.mark.parametrize("name", ['a "quoted" \\ name', "行 ☃ 𝄞", "line\nbreak\ttab", "<&'>", "%s {}"])
+def test_names_and_numbers_cross_as_they_are(get, name):
+    tree = a_tree("root:RUNNING(a b)", name=name)
+    tree.change("a", progress=100 / 3)
+    tree.change("b", progress=0.1)
+
+    found = get(tree).json()
+
+    assert found["names"] == [name]
+    assert found["cols"]["progress"] == [None, 100 / 3, 0.1]
+
+
 def test_a_snapshot_is_the_tree_in_columns(get):
     definition = TaskDefinition.objects.create(
         id="job", name="x", actor_type="AGENT", code_ref="x", version=1

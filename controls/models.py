@@ -79,3 +79,54 @@ class Beat(models.Model):
 
     role = models.CharField(max_length=32, primary_key=True)
     at_ms = models.BigIntegerField()
+
+
+class Bulk(models.Model):
+    """One action for all runs that a filter of the list left: asked, begun, then done or stopped."""
+
+    number = models.BigAutoField(primary_key=True)
+    id = IdField(unique=True)
+    action = models.SmallIntegerField()  # index in schemas.ACTIONS
+    #: The filters of the list, as its address has them.
+    query = models.CharField(max_length=2000)
+    triggered_by = models.CharField(max_length=150)
+    reason = models.TextField(default="", blank=True)
+    #: Runs that it is for; fixed when it was asked.
+    total = models.IntegerField(default=0)
+    created_ms = models.BigIntegerField()
+    #: When its question was answered; null until then.
+    started_ms = models.BigIntegerField(null=True)
+    ended_ms = models.BigIntegerField(null=True)
+    #: Who stopped it before its end.
+    stopped_by = models.CharField(max_length=150, null=True)
+
+    class Meta:
+        verbose_name = _("action on several runs")
+        verbose_name_plural = _("actions on several runs")
+        indexes = [
+            # What the sweeper asks twice a second.
+            models.Index(
+                fields=["number"],
+                name="bulk_going",
+                condition=models.Q(started_ms__isnull=False, ended_ms=None),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{ACTIONS[self.action]} {self.total}"
+
+
+class BulkItem(models.Model):
+    """One run of it. ``outcome`` is empty until it was asked, then as of its control, or "gone"."""
+
+    bulk = models.ForeignKey(Bulk, on_delete=models.CASCADE, related_name="items", db_index=False)
+    trace = models.BigIntegerField()  # Trace.number
+    trace_id = IdField()
+    outcome = models.CharField(max_length=32, default="", blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["bulk", "trace"], name="bulk_item_once")]
+        indexes = [models.Index(fields=["bulk", "outcome", "trace"], name="bulk_item_by_outcome")]
+
+    def __str__(self) -> str:
+        return str(self.trace_id)

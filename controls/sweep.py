@@ -1,6 +1,6 @@
 """What must happen later: commands that wait for Redis, what a CANCEL found pending, deadlines, trees.
 
-Any number of sweepers may run, and each deed may be repeated. Two rounds, each
+Any number of sweepers may run, and each deed may be repeated. Three rounds, each
 in a thread of its own, because a Redis that hangs must not hold up a cancel.
 """
 
@@ -21,13 +21,13 @@ from django.db import DatabaseError, connection
 from django.db.models import F, QuerySet
 from ulid import ULID
 
-from controls import ledger
+from controls import bulk, ledger
 from controls.clock import now_ms
 from controls.issue import delivery_of
-from controls.models import Beat, ControlRecord
+from controls.models import Beat, Bulk, ControlRecord
 from controls.store import CHANNELS, CommandStore, Delivery, StoreAway, store
 from controls.turns import alone
-from instances import ingest, live, tree, writer
+from instances import ingest, live, partitions, tree, writer
 from instances.intents import CANCEL
 from instances.models import Deadline, Intent, IntentLedger, Trace
 from instances.sources import EventSource, SourceAway, queue
@@ -238,6 +238,30 @@ def expire() -> bool:
         return mine and ingest.expire(now_ms(), limit=BATCH) >= BATCH
 
 
+def ask_of_many() -> bool:
+    """A few runs of each action on many, so that none waits for the end of another."""
+    return True in [_asked_on(each) for each in bulk.going()]
+
+
+def _asked_on(action: Bulk) -> bool:
+    try:
+        return bulk.step(action)
+    except Exception as error:
+        # It goes on next time; the others must not wait for it.
+        failed("bulk", error)
+        return False
+
+
+def make_partitions() -> bool:
+    """Room in the event log for the next runs."""
+    with alone("partition") as mine:
+        if mine:
+            for made in partitions.make_ahead(now_ms()):
+                log.info("partition_made", extra={"partition": made.name})
+            partitions.analyse_fresh()
+    return False
+
+
 def number_trees() -> bool:
     """Number the trees that ended lately and have come to rest."""
     now = now_ms()
@@ -317,6 +341,7 @@ def rounds(commands: CommandStore, reports: EventSource | None = None) -> tuple[
             ("sweep", sweep_cancels, 0.0),
             ("expire", expire, 0.0),
             ("number", number_trees, 1.0),
+            ("partition", make_partitions, 10.0),
         ),
         period=pace,
     )
@@ -336,6 +361,11 @@ def rounds(commands: CommandStore, reports: EventSource | None = None) -> tuple[
     return ending, delivering
 
 
+def asking() -> Round:
+    """Apart from the others: the many controls of one action must not hold up an ending or a delivery."""
+    return Round("asking", (("bulk", ask_of_many, 0.0),), period=min(float(settings.TOWER_SWEEP_SEC), 0.5))
+
+
 def run(stop: threading.Event) -> None:
     """Sweep until ``stop``; blocks."""
     reports = queue()
@@ -344,7 +374,7 @@ def run(stop: threading.Event) -> None:
     ending, delivering = rounds(store(), reports)
     threads = [
         threading.Thread(target=round.run, args=[stop], name=f"sweep-{round.name}")
-        for round in (ending, delivering)
+        for round in (ending, delivering, asking())
     ]
     for thread in threads:
         thread.start()

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from ulid import ULID
 
 from controls import audit as audited
-from controls import export, receipts
+from controls import bulk_views, export, receipts
 from controls import issue as door
 from controls.api import as_json
 from controls.chosen import MOST, Chosen, Done
@@ -174,6 +174,8 @@ def unfit(request: HttpRequest, place: Place | None, answer: Answer) -> HttpResp
 @require_POST
 def chosen(request: HttpRequest) -> HttpResponse:
     """PAUSE and RUN at once, CANCEL when its question was answered; then to the rows of the audit."""
+    if "all" in request.POST:
+        return bulk_views.ask(request)
     found = Chosen.of(request)
     if not found.ids or len(found.ids) > MOST:
         messages.error(request, _("Choose 1 to %(most)d runs.") % {"most": MOST})

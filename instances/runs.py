@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
@@ -49,6 +50,12 @@ NEEDS = ("cancel", "pause", "cancel_in", "pause_in", "failed")
 MOST_LABELS = 3
 #: New runs of a filtered list are counted so far.
 MOST_NEW = 100
+#: Runs that one action for all that a filter leaves may be for, and how long to look for them.
+MOST_AT_ONCE = 10_000
+SECONDS_FOR_ALL = 5.0
+NOT_ENDED = Condition(
+    "t.ended_ms IS NULL", source="SELECT number FROM instances_trace WHERE ended_ms IS NULL"
+)
 
 
 @page("viewer")
@@ -74,6 +81,20 @@ def new(request: HttpRequest) -> HttpResponse:
         if number := reads.numbers_of([after]).get(after):
             found.append(Condition("t.number > %s", (number,)))
         return answer({"n": len(find(found, SORTS[""], None, MOST_NEW))})
+
+
+@page("viewer")
+@require_GET
+def matching(request: HttpRequest) -> HttpResponse:
+    """How many runs an action for all that the filters leave would be for."""
+    return answer({"n": len(open_ones(request.GET, MOST_AT_ONCE + 1)), "most": MOST_AT_ONCE})
+
+
+def open_ones(asked: QueryDict, most: int) -> list[int]:
+    """Those that have not ended, of all pages, newest first."""
+    query = Query(SimpleNamespace(GET=asked), allowed=ASKED)
+    with at_one_moment(SECONDS_FOR_ALL):
+        return find([*conditions(query), NOT_ENDED], SORTS[""], None, most)
 
 
 #: What has not ended has been going for longest where it began first.
@@ -166,6 +187,7 @@ def context(
         "blank": BLANK,
         "batch": str(ULID()),
         "control_url": reverse("controls:chosen"),
+        "most_at_once": MOST_AT_ONCE,
         "curl": curl(request),
     }
 

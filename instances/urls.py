@@ -21,6 +21,7 @@ api_patterns: list[URLPattern] = [
 page_patterns: list[URLPattern] = [
     path("", runs.runs, name="runs"),
     path("runs/new/", runs.new, name="runs-new"),
+    path("runs/matching/", runs.matching, name="runs-matching"),
     path("runs/views/", run_views.save, name="run-views"),
     path("runs/views/<str:id>/", run_views.change, name="run-view"),
     path("compare/", comparing.compare, name="compare"),

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.http import QueryDict
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from controls import bulk
 from controls.issue import issue
 from instances import ingest
 from instances.words import TABS, words
@@ -109,6 +111,12 @@ PAGES: Mapping[str, list[str]] = {
     "definition-versions": ["/definitions/zz/versions/"],
     "controls:audit": ["/controls/", "/controls/?action=CANCEL&outcome=forbidden&since=1h"],
     "controls:record": ["/controls/zz-cancel/", "/controls/zz-pause/"],
+    "controls:bulks": ["/runs/actions/"],
+    "controls:bulk": [
+        "/runs/actions/{done}/",
+        "/runs/actions/{question}/",
+        "/runs/actions/{question}/?limit=1",
+    ],
     "controls:issue": ["/traces/zz/control/", "/traces/zz/control/?task_id=zz-a"],
     "health": ["/health/"],
     "dead-letters": ["/dead-letters/"],
@@ -125,6 +133,9 @@ NO_PAGES = {
         "controls:file",
         "controls:preview",
         "controls:chosen",
+        "controls:bulk-state",
+        "controls:bulk-do",
+        "runs-matching",
         "trace-task",
         "trace-find",
         "trace-errors",
@@ -203,7 +214,13 @@ def told() -> dict[str, str]:
         control_id="zz-pause",
     )
     issue("zz-2", ControlAction.CANCEL, triggered_by="zz-li", control_id="zz-cancel")
-    return {"letter": a_letter(reason="zz-reason")}
+    done, question = (
+        bulk.ask(action, QueryDict("q=zz"), by="zz.li")
+        for action in (ControlAction.PAUSE, ControlAction.CANCEL)
+    )
+    bulk.start(done, "zz-why")
+    bulk.step(done)
+    return {"letter": a_letter(reason="zz-reason"), "done": done.id, "question": question.id}
 
 
 @pytest.mark.parametrize("path", [path for paths in PAGES.values() for path in paths])

@@ -188,13 +188,39 @@ const ticks = () => [...(rows?.querySelectorAll("[data-tick]") ?? [])];
 /** Where a range begins. */
 let lastTick = null;
 
+/** All that match, on all pages: offered where all of this page are ticked. */
+const every = form?.querySelector("[data-all]");
+
+async function countAll() {
+  const answer = await fetch(`${every.dataset.count}?${new URLSearchParams(form.elements.query.value)}`).catch(() => null);
+  if (!answer?.ok) return;
+  const { n, most } = await answer.json(), words = every.dataset;
+  const text = !n ? words.none : n > most ? words.over.replace("{n}", count(most)) : words.many.replace("{n}", count(n));
+  write(every.lastElementChild, text);
+  const box = every.firstElementChild;
+  box.disabled = !n || n > most;
+  if (box.disabled) box.checked = false;
+  if (!every.hidden) announce(text);
+  drawChosen();
+}
+
+/** Whether all pages are chosen. */
+function drawAll(whole) {
+  if (!every) return false;
+  if (whole && every.hidden) countAll();
+  every.hidden = !whole;
+  if (!whole) every.firstElementChild.checked = false;
+  return every.firstElementChild.checked;
+}
+
 function drawChosen() {
   const all = ticks(), n = all.filter((tick) => tick.checked).length;
+  const pages = drawAll(n > 0 && n === all.length);
   form.hidden = !n;
-  write(form.querySelector("[data-n]"), n > MOST_CHOSEN ? form.dataset.most.replace("{n}", count(MOST_CHOSEN))
+  write(form.querySelector("[data-n]"), pages ? form.dataset.pages : n > MOST_CHOSEN ? form.dataset.most.replace("{n}", count(MOST_CHOSEN))
     : n === 1 ? form.dataset.one : form.dataset.many.replace("{n}", count(n)));
   for (const button of form.querySelectorAll("[formaction]")) {
-    const off = button.matches("[data-compare]") ? n !== 2 : n > MOST_CHOSEN;
+    const off = button.matches("[data-compare]") ? pages || n !== 2 : !pages && n > MOST_CHOSEN;
     button.setAttribute("aria-disabled", String(off));
     button.title = off ? (button.matches("[data-compare]") ? form.dataset.two : form.dataset.most.replace("{n}", count(MOST_CHOSEN))) : "";
   }
@@ -218,6 +244,8 @@ function tickRange(tick) {
 if (form) {
   form.dataset.live = "";
   form.querySelector("[data-clear]").hidden = false;
+  if (every) every.hidden = true;
+  every?.addEventListener("change", drawChosen);
   list.querySelector("[data-tick-all]").hidden = false;
   rows.addEventListener("click", (event) => {
     if (!event.target.matches("[data-tick]")) return;

@@ -57,6 +57,9 @@ PAGES = {
     "question": Page("/traces/{run}/control/", "controls:issue"),
     "audit": Page("/controls/", "controls:audit"),
     "control": Page("/controls/{control}/", "controls:record"),
+    "actions on several runs": Page("/runs/actions/", "controls:bulks"),
+    "action on several runs": Page("/runs/actions/{bulk}/", "controls:bulk"),
+    "action on several runs, its question": Page("/runs/actions/{question}/", "controls:bulk"),
     "definitions": Page("/definitions/", "definitions"),
     "definition": Page("/definitions/axe-form/", "definition"),
     "definition as JSON": Page("/definitions/axe-form/?as=json", "definition"),
@@ -76,14 +79,14 @@ NO_PAGES = {
     "search-hits",
     "controls:file",
     "trace-task", "controls:preview", "theme", "language", "logout", "healthz", "readyz", "metrics",
-    "controls:chosen",
+    "controls:chosen", "controls:bulk-state", "controls:bulk-do", "runs-matching",
     "definition-start", "admin-login", "admin-logout", "admin-password", "live", "runs-new", "run-views",
     "run-view", "trace-find", "trace-errors",
 }  # fmt: skip
 
 
-def something_of_everything(tower: servers.Tower) -> dict[str, str]:
-    """What the paths name: the ids of a run and of a dead letter."""
+def something_of_everything(tower: servers.Tower, at: int = 1_734_567_890_000) -> dict[str, str]:
+    """What the paths name: the ids of a run and of a dead letter. ``at``: when it all happened."""
     defined: dict[str, dict[str, Any]] = {
         "axe-form": {
             "default_params": {"year": 2024},
@@ -103,9 +106,9 @@ def something_of_everything(tower: servers.Tower) -> dict[str, str]:
         body = {"id": id, "name": id, "actor_type": "AGENT", "code_ref": "docker://x/y:1"} | more
         assert tower.call("POST", "definitions/", body)[0] == 201
     tower.call("PATCH", "definitions/axe-form/", {"timeout_sec": 60})
-    other = Run(tower, "b d")
+    other = Run(tower, "b d", at)
     other.say("b", "FAILED")
-    run = Run(tower, "b c")
+    run = Run(tower, "b c", at)
     run.register("a", input_params={"year": 2024, "nested": {"list": [1, None, "https://example.org/"]}})
     run.register("sum", actor_type="GROUP_AGG")
     run.say("a", "STARTED", worker="w1", message="half way")
@@ -124,9 +127,31 @@ def something_of_everything(tower: servers.Tower) -> dict[str, str]:
     return {"run": run.id, "other": other.id, "letter": letter[0][0].decode(), "control": f"{run.id}.pause"}
 
 
+def actions_on_several(chromium: Any, tower: servers.Tower, signed_in: Any, run: str) -> dict[str, str]:
+    """Two actions on all runs that match: one that was done, one whose question stands."""
+    context = chromium.new_context(base_url=tower.url, storage_state=signed_in)
+    page = context.new_page()
+    page.goto("/")
+
+    def choose() -> str:
+        token = next(one["value"] for one in context.cookies() if one["name"] == "csrftoken")
+        form = {"action": "RUN", "all": "1", "query": f"q={run}", "csrfmiddlewaretoken": token}
+        answer = context.request.post("/runs/control/", form=form, headers={"Referer": tower.url})
+        assert answer.ok
+        return str(answer.url)
+
+    page.goto(choose())
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_text("Done.", exact=True)).to_be_visible(timeout=30_000)
+    ids = {"bulk": page.url, "question": choose()}
+    context.close()
+    return {name: url.rstrip("/").rsplit("/", 1)[1] for name, url in ids.items()}
+
+
 @pytest.fixture(scope="module")
-def seen(live_tower):
-    return something_of_everything(live_tower)
+def seen(live_tower, chromium, signed_in):
+    found = something_of_everything(live_tower)
+    return found | actions_on_several(chromium, live_tower, signed_in, found["other"])
 
 
 @pytest.fixture

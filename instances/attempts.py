@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from django.db.models import QuerySet
 
 from instances import rows
 from instances.intake import stored_report
@@ -16,6 +17,7 @@ from instances.lifecycle import (
     AttemptSummary,
     Decree,
     Key,
+    Origin,
     Report,
     attempts_of,
     history,
@@ -46,15 +48,19 @@ def node_of(tree: int, n: int) -> Node | None:
 def attempts(node: Node) -> Attempts:
     """What each attempt of a task did; the last is the standing one."""
     if uneventful(node):
-        reports = Event.objects.filter(task=node.key, origin=0).count() if node.own.heard else 0
+        reports = _logged(node, Origin.ACTOR).count() if node.own.heard else 0
         return Attempts([_from_memory(node, (), reports)] if node.own.heard else [])
     told = _told([node.key], MOST_REPORTS)
     decrees = _decrees(node)
     if told is None:
-        reports = Event.objects.filter(task=node.key, origin=0).count()
+        reports = _logged(node, Origin.ACTOR).count()
         return Attempts([_from_memory(node, decrees, reports)], node.own.attempt - 1)
     all_of_them = history(_reports(told, {node.key: node.id})[node.key], cap=_cap(node), decrees=decrees)
     return Attempts(all_of_them[-MOST_SHOWN:], max(0, len(all_of_them) - MOST_SHOWN))
+
+
+def _logged(node: Node, origin: Origin) -> QuerySet[Event]:
+    return Event.objects.filter(task=node.key, origin=int(origin))
 
 
 def uneventful(node: Node) -> bool:
@@ -77,7 +83,7 @@ def _from_memory(node: Node, decrees: Sequence[Decree], reports: int) -> Attempt
 
 def _decrees(node: Node) -> list[Decree]:
     """What the tower itself logged for a task; a CANCELLED ended the attempt that stood then."""
-    found = Event.objects.filter(task=node.key, origin=1).order_by("position")
+    found = _logged(node, Origin.TOWER).order_by("position")
     return [decree(event.kind, event.timestamp_ms, event.payload, node) for event in found[: MOST_SHOWN + 1]]
 
 

@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Q, QuerySet
 
+from instances import partitions
 from instances.intake import DAY_MS
 from instances.models import Event, Tombstone, Trace
 from instances.rows import run
@@ -26,6 +27,8 @@ from instances.writer import in_transaction
 #: Rows of one transaction, and a breath after it, since nobody waits for this.
 STEP_ROWS: Final = 5_000
 BREATH_SECONDS: Final = 0.005
+#: Runs that are buried before the first of them is emptied: many, so that whole partitions of the log go.
+AT_ONCE: Final = 200_000
 
 #: Table, column, whether that holds a task's key (else the trace's number); first what the sweeper reads.
 LEFT: Final = (
@@ -65,13 +68,24 @@ def prune(cutoff_ms: int, now_ms: int, *, forget: Callable[[str], object]) -> It
     """
     for stone in Tombstone.objects.filter(emptied=False).order_by("trace_id"):
         _empty(stone, forget)
-    while found := list(_ended(cutoff_ms)[:500]):
-        for trace in found:
-            if buried := in_transaction(partial(_bury, trace.number, cutoff_ms, now_ms)):
-                rows = _empty(buried, forget)
-                tasks, events = rows["instances_taskinstance"], rows["instances_event"]
-                yield Going(trace.id, trace.ended_ms or 0, tasks, events)
+    while buried := dict(_buried(cutoff_ms, now_ms)):
+        # Whole partitions of the log first: what they hold need not be removed row by row.
+        went = partitions.drop_left()
+        for stone, ended_ms in buried.items():
+            rows = _empty(stone, forget)
+            events = rows["instances_event"] + went[stone.number]
+            yield Going(stone.trace_id, ended_ms, rows["instances_taskinstance"], events)
     _weather(now_ms - settings.TOWER_TOMBSTONE_DAYS * DAY_MS)
+
+
+def _buried(cutoff_ms: int, now_ms: int) -> Iterator[tuple[Tombstone, int]]:
+    """Bury those that ended up to then, not more than are to be remembered; each with when it ended."""
+    left = AT_ONCE
+    while left > 0 and (found := list(_ended(cutoff_ms)[:500])):
+        left -= len(found)
+        for trace in found:
+            if stone := in_transaction(partial(_bury, trace.number, cutoff_ms, now_ms)):
+                yield stone, trace.ended_ms or 0
 
 
 def _ended(cutoff_ms: int) -> QuerySet[Trace]:

@@ -290,6 +290,12 @@ def reason(facts: Reason | None) -> Sentence:
     return fill(_reasons()[facts.cause], at=stands, attempt=count(facts.attempt))
 
 
+def reason_words() -> dict[str, str]:
+    """The same for scripts, which fill in what is in braces."""
+    found = {f"reason_{cause.value}": words for cause, words in _reasons().items()}
+    return found | {"an_earlier_one": _("an earlier one")}
+
+
 def _reasons() -> Mapping[Cause, str]:
     return {
         Cause.OLDER_ATTEMPT: _("of an older attempt: attempt {attempt} stands"),

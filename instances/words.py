@@ -8,6 +8,7 @@ from __future__ import annotations
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from instances import sentences
 from instances.lifecycle import Verdict
 from tower.marks import WORDS
 
@@ -55,7 +56,7 @@ VERDICTS = {
 def words() -> dict[str, str]:
     status = {f"status_{key.value}": str(word) for key, word in WORDS.items()}
     verdicts = {f"verdict_{key.name.lower()}": str(word) for key, word in VERDICTS.items()}
-    return status | verdicts | said()
+    return status | verdicts | sentences.reason_words() | said()
 
 
 def said() -> dict[str, str]:
@@ -110,6 +111,7 @@ def said() -> dict[str, str]:
         "not_registered": _("It has not been registered: all that is known of it comes from reports."),
         "children": _("{ended} of {all} ended"),
         "by_tower": _("by the tower"),
+        "by_name": _("by {name}"),
         "said_at": _("its own clock said {time}"),
         "attempt_word": _("Attempt {n}"),
         "left_out": _("{n} older attempts are not shown."),

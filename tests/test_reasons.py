@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from instances.lifecycle import Key, Verdict
-from instances.pieces import plain
+from instances.pieces import at, plain
 from instances.reasons import Cause, Logged, Reason, reason
 from instances.sentences import reason as words
-from instances.sentences import skew
+from instances.sentences import reason_words, skew
 
 STARTED, PROGRESS, COMPLETED, SAID_FAILED, SAID_CANCELLED = range(5)
 
@@ -93,6 +93,14 @@ def test_every_cause_has_words() -> None:
 
     assert len(said) == len(Cause)
     assert not [text for text in said if "{" in text or not text]
+
+
+def test_scripts_have_the_words_of_every_cause() -> None:
+    given = reason_words()
+
+    for cause in Cause:
+        filled = given[f"reason_{cause}"].replace("{at}", plain([at(1_000)])).replace("{attempt}", "2")
+        assert filled == plain(words(Reason(cause, 1_000, 2)))
 
 
 @pytest.mark.parametrize(

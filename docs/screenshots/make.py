@@ -134,9 +134,9 @@ def control(tower: Tower, trace: str, action: str, task: str | None, reason: str
 # -- in the browser
 
 
-def sign_in(page: Page) -> None:
+def sign_in(page: Page, who: str = "admin") -> None:
     page.goto("/login/")
-    page.fill("input[name=username]", "admin")
+    page.fill("input[name=username]", who)
     page.fill("input[name=password]", ADMIN_PASSWORD)
     page.click("form:has(input[name=password]) button[type=submit]")
     page.wait_for_url(lambda url: "/login" not in url)

@@ -13,6 +13,8 @@ import { say } from "./words.js";
 
 /** A task that changes all the time is asked for this often. */
 const REFETCH_MS = 400;
+/** Pixels between the last tab and the edge. */
+const TAB_EDGE = 12;
 const EVENTS = 100;
 /** More letters of parameters are fetched only where somebody asks for them. */
 const PARAMETERS = 16_000;
@@ -137,7 +139,7 @@ export class DetailPane {
     this.part("holds").hidden = !(over & HOLDS);
     set(this.field("attempt"), String(store.attempt[n]));
     const progress = store.progress[n];
-    set(this.field("progress"), Number.isNaN(progress) ? "—" : `${Math.round(progress)} %`);
+    set(this.field("progress"), Number.isNaN(progress) ? "" : `${Math.round(progress)} %`);
     this.#time("started", store.start[n]);
     this.#time("finished", store.end[n]);
     this.#path();
@@ -156,7 +158,7 @@ export class DetailPane {
     const until = Number.isNaN(end) ? (isOpen(store.status[n]) ? now() : NaN) : end;
     set(this.field("duration"), Number.isNaN(start) || Number.isNaN(until) ? "—" : span(until - start));
     const all = Math.max(store.split[n], store.kids[n]);
-    if (!all) return set(this.field("children"), "—");
+    if (!all) return set(this.field("children"), "");
     let ended = 0;
     for (let c = store.first[n]; c >= 0; c = store.next[c]) if (store.kind[c] !== 1 && !isOpen(store.status[c])) ended++;
     set(this.field("children"), say("children", { ended: count(ended), all: count(all) }));
@@ -238,8 +240,8 @@ export class DetailPane {
     const task = await this.#get(`${this.tasks}${encodeURIComponent(id)}/?trace_id=${encodeURIComponent(this.trace)}&fields=${FIELDS}`);
     if (n !== this.n || !task) return;
     this.task = task;
-    set(this.field("message"), task.message ?? "—");
-    set(this.field("worker"), task.worker ?? "—");
+    set(this.field("message"), task.message ?? "");
+    set(this.field("worker"), task.worker ?? "");
     set(this.field("error_code"), task.error_code ?? "");
     set(this.field("error_msg"), task.error_msg ?? "");
     this.#offerError(Boolean(task.error_code || task.error_msg));
@@ -360,7 +362,7 @@ export class DetailPane {
       set(within(item, "what"), `${say(one.action)} · ${of}`);
       const taken = one.outcome === undefined || one.outcome === "taken";
       set(within(item, "verdict"), taken ? (one.delivered ? say("delivered") : say("undelivered")) : say("refused", { code: one.outcome }));
-      set(within(item, "text"), [one.triggered_by, one.reason && `“${one.reason}”`].filter(Boolean).join(" · "));
+      set(within(item, "text"), [say("by_name", { name: one.triggered_by }), one.reason && `“${one.reason}”`].filter(Boolean).join(" · "));
       return item;
     }));
   }
@@ -392,6 +394,9 @@ export class DetailPane {
       if (panel) panel.hidden = !chosen;
     }
     if (name === "events") this.#fetchEvents();
+      // Not scrollIntoView: that would scroll the page too.
+      const row = /** @type {HTMLElement} */ (tab.parentElement), left = tab.offsetLeft - row.offsetLeft;
+      if (chosen) row.scrollLeft = Math.max(Math.min(row.scrollLeft, left), left + tab.offsetWidth - row.clientWidth + TAB_EDGE);
     if (name === "controls") this.#controls();
     if (name === "parameters") this.#parameters();
   }
@@ -469,8 +474,7 @@ function paintEvent(item, event) {
   set(within(item, "attempt"), event.attempt > 1 ? say("attempt", { n: count(event.attempt) }) : "");
   set(within(item, "skew"), event.origin === "tower" ? "" : say("clock", { skew: skew(event.skew_ms) }));
   const why = event.reason;
-  // The instant in a reason is written for programs; readers have their own time.
-  set(within(item, "why"), why?.at ? why.message.split(why.at).join(when(Date.parse(why.at))) : why?.message ?? "");
+  set(within(item, "why"), why ? say(`reason_${why.code}`, { at: why.at ? when(Date.parse(why.at)) : say("an_earlier_one"), attempt: numberIn(why.message) }) : "");
   const said = event.payload ?? {};
   /** @type {HTMLElement} */ (item.querySelector("[data-part=payload]")).hidden = !Object.keys(said).length;
   const progress = typeof said.progress === "number" ? `${Math.round(said.progress)} %` : null;
@@ -479,6 +483,11 @@ function paintEvent(item, event) {
 
 /** As instances.sentences.skew: +3.2 s, −4:12. @param {number} ms */
 function skew(ms) {
+/** The attempt that a reason names; it has no other number beside its instant. @param {string} message */
+function numberIn(message) {
+  return /\d+/.exec(message)?.[0] ?? "";
+}
+
   return (ms > 0 ? "+" : "−") + brief(Math.abs(ms));
 }
 

@@ -4,6 +4,7 @@ import { count, paintStack, span } from "../js/marks.js";
 import { now } from "./clock.js";
 import { FIRST_GROUP, statusOf } from "./groups.js";
 import { ACTIONS, CANCEL, DIFFERS, FAILED, HOLDS, KINDS, PENDING, PLACEHOLDER, RUN, RUNNING, STATUSES, UNATTACHED } from "./store.js";
+import { widthOf } from "./waterfall.js";
 import { say, sayCount } from "./words.js";
 
 /** Rows drawn above and below what is in view. */
@@ -12,8 +13,8 @@ const MARGIN = 6;
 const INDENT = 18, DEEPEST = 12;
 /** Percent that the shortest stretch of the critical path takes, to be seen. */
 const LEAST = 0.4;
-/** Pixels behind a bar that its time needs, that its mark needs, and of a bar that its pattern needs. */
-const LABEL = 42, CAP = 8, HATCH = 3;
+/** Pixels behind a bar that its mark needs, and of a bar that its pattern needs. */
+const CAP = 8, HATCH = 3;
 
 /**
  * @typedef {{row: HTMLElement, n: number, view: string, marked: boolean, stamp: number, epoch: number, index: number, open: number, selected: boolean, top: number, size: number,
@@ -432,10 +433,12 @@ export class Rows {
     if (parts.was.width !== width) parts.bar.setAttribute("width", (parts.was.width = width));
     parts.wf.classList.toggle("below", bar.below);
     const free = this.waterfall.free(bar.gap + bar.width);
-    parts.wf.classList.toggle("full", free < LABEL);
+    const spent = Number.isNaN(bar.spent) ? "" : span(bar.spent);
+    parts.wf.classList.toggle("full", free < widthOf(spent));
     parts.wf.classList.toggle("edge", free >= 0 && free < CAP);
     parts.wf.classList.toggle("tick", (bar.width / 100) * this.barRoom < HATCH);
-    set(parts.spent, Number.isNaN(bar.spent) ? "" : span(bar.spent));
+    parts.wf.classList.toggle("start", ((bar.gap + bar.width) / 100) * this.barRoom < CAP);
+    set(parts.spent, spent);
   }
 
   /** A line below the bar; made only where there is one. @param {number} n @param {Record<string, any>} parts */

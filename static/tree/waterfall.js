@@ -13,6 +13,8 @@ const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14
 const HEADROOM = 1.1;
 /** Pixels that a time on the axis needs. */
 const LABEL = 40;
+/** Pixels of a time in figures with the room around it. @param {string} text */
+export const widthOf = (text) => 12 + 6 * text.length;
 /** No closer look than this, in milliseconds. */
 const CLOSEST = 1000;
 /** Pixels of the mark of what took no time (tree.css). */
@@ -220,8 +222,8 @@ export class Waterfall {
       if (gap) at = Math.floor((gap.to - this.begin) / step) * step;
       const place = this.at(this.begin + at), left = (place / 100) * room;
       if (gap || left < free) continue;
-      if (room - left < LABEL) break;
-      free = left + LABEL;
+      if (room - left < Math.max(LABEL, widthOf(span(at)))) break;
+      free = left + Math.max(LABEL, widthOf(span(at)));
       const text = document.createElementNS(SVG, "text");
       text.setAttribute("x", `${place.toFixed(2)}%`);
       text.setAttribute("dx", "5");

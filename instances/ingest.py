@@ -7,7 +7,6 @@ what has arrived together; whoever was answered may rely on it.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import time
@@ -35,6 +34,7 @@ from instances.intake import (
     stored_report,
 )
 from instances.intents import CANCEL, RUN, WHOLE, command
+from instances.landing import landed
 from instances.lifecycle import Report, Verdict, join, refold, verdict_in
 from instances.models import Deadline, TaskInstance, Trace
 from instances.node import Node
@@ -201,7 +201,7 @@ class Request(Generic[Told]):
             future = next(steps)
             while True:
                 try:
-                    answer = await asyncio.wait_for(asyncio.wrap_future(future), WAIT_SECONDS)
+                    answer = await landed(future, WAIT_SECONDS)
                 except Exception as error:
                     future = steps.throw(error)
                 else:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 from instances import writer
+from instances.landing import landed
 from instances.writer import Writer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -85,7 +87,7 @@ def test_who_went_away_while_waiting_is_left_out_and_the_others_are_answered(hel
 def test_who_goes_away_while_it_is_stored_disturbs_nobody(held):
     async def gives_up() -> None:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(asyncio.wrap_future(held.first), 0.01)
+            await landed(held.first, 0.01)
 
     asyncio.run(gives_up())
     later = held.submit("later")
@@ -93,6 +95,47 @@ def test_who_goes_away_while_it_is_stored_disturbs_nobody(held):
 
     assert held.first.result(20) == "first"
     assert later.result(20) == "later"
+
+
+def test_who_leaves_before_anybody_began_takes_what_was_asked_along(held):
+    async def leaves() -> None:
+        waits = asyncio.create_task(landed(held.submit("gone"), 20))
+        await asyncio.sleep(0)
+        waits.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waits
+
+    asyncio.run(leaves())
+    stays = held.submit("stays")
+    held.go()
+
+    assert stays.result(20) == "stays"
+    assert held.seen == [["stays"]]
+
+
+def test_all_that_come_together_wake_a_loop_once(monkeypatch):
+    async def waits() -> tuple[list[Any], int]:
+        loop, woken = asyncio.get_running_loop(), list[Any]()
+        call = loop.call_soon_threadsafe
+
+        def counted(*args: Any) -> Any:
+            woken.append(args)
+            return call(*args)
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+        futures = [Future[int]() for _ in range(5)]
+        answers = asyncio.gather(*(landed(future, 20) for future in futures), return_exceptions=True)
+        await asyncio.sleep(0)
+        for k, future in enumerate(futures[:4]):
+            future.set_result(k)
+        futures[4].set_exception(ValueError("on purpose"))
+        return await answers, len(woken)
+
+    answers, woken = asyncio.run(waits())
+
+    assert answers[:4] == [0, 1, 2, 3]
+    assert isinstance(answers[4], ValueError)
+    assert woken == 1
 
 
 def test_a_part_that_fails_fails_alone(held):

@@ -97,6 +97,26 @@ def open_ones(asked: QueryDict, most: int) -> list[int]:
         return find([*conditions(query), NOT_ENDED], SORTS[""], None, most)
 
 
+@page("viewer")
+@require_GET
+def beside(request: HttpRequest) -> HttpResponse:
+    """The runs before and behind one in a list, by the filters and the order of that list."""
+    query = Query(request, allowed=ASKED | {"of"})
+    found, sort = conditions(query), order_of(query)
+    with at_one_moment(LIST_SECONDS):
+        head = reads.head(query.text("of", 64))
+        if sort.by and None in (head.started_ms, head.finished_ms):
+            return answer({"newer": None, "older": None})  # a list of ended runs has no place for it
+        at = sort.position(head)
+        before, behind = (find(found, way, at, 1) for way in (sort.turned, sort))
+        urls = {one.number: reverse("trace", args=[one.id]) for one in reads.heads([*before, *behind])}
+    return answer({"newer": _first(before, urls), "older": _first(behind, urls)})
+
+
+def _first(numbers: Sequence[int], urls: Mapping[int, str]) -> str | None:
+    return urls.get(numbers[0]) if numbers else None
+
+
 #: What has not ended has been going for longest where it began first.
 WHILE_OPEN = {"longest": "oldest", "shortest": ""}
 

@@ -21,6 +21,7 @@ api_patterns: list[URLPattern] = [
 page_patterns: list[URLPattern] = [
     path("", runs.runs, name="runs"),
     path("runs/new/", runs.new, name="runs-new"),
+    path("runs/beside/", runs.beside, name="runs-beside"),
     path("runs/matching/", runs.matching, name="runs-matching"),
     path("runs/views/", run_views.save, name="run-views"),
     path("runs/views/<str:id>/", run_views.change, name="run-view"),

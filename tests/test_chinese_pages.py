@@ -136,6 +136,7 @@ NO_PAGES = {
         "controls:bulk-state",
         "controls:bulk-do",
         "runs-matching",
+        "runs-beside",
         "trace-task",
         "trace-find",
         "trace-errors",

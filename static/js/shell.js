@@ -84,3 +84,5 @@ addEventListener("keydown", (event) => {
   search.focus();
   search.select();
 });
+
+if (document.querySelector(".trace[data-trace]")) import("./beside.js");

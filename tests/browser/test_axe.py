@@ -79,7 +79,7 @@ NO_PAGES = {
     "search-hits",
     "controls:file",
     "trace-task", "controls:preview", "theme", "language", "logout", "healthz", "readyz", "metrics",
-    "controls:chosen", "controls:bulk-state", "controls:bulk-do", "runs-matching",
+    "controls:chosen", "controls:bulk-state", "controls:bulk-do", "runs-matching", "runs-beside",
     "definition-start", "admin-login", "admin-logout", "admin-password", "live", "runs-new", "run-views",
     "run-view", "trace-find", "trace-errors",
 }  # fmt: skip

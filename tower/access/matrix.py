@@ -56,6 +56,7 @@ MATRIX: Mapping[str, Mapping[str, Right]] = {
     "api:docs": {"*": PAGE},
     "runs": {"*": PAGE},
     "runs-new": {"GET": PAGE},
+    "runs-beside": {"GET": PAGE},
     "runs-matching": {"GET": PAGE},
     "run-views": {"POST": PAGE},
     "run-view": {"POST": PAGE},

@@ -160,7 +160,7 @@ SCENES = {
     "definitions that match nothing": Scene("/definitions/?q=nowhere"),
     "audit of nothing": Scene("/controls/?q=nowhere"),
     "pause of a branch": Scene("/controls/{pause}/"),
-    "token made": Scene("/admin/access/apitoken/add/", make_token),
+    "token made": Scene("/admin/access/token/add/", make_token),
     # Refusals.
     "sign-in refused": Scene("/login/", refuse, anonymous=True),
     "forbidden": Scene("/dead-letters/", role="viewer"),

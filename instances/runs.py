@@ -21,9 +21,12 @@ from ulid import ULID
 from instances import glance, reads, run_views
 from instances.api_reads import LIST_SECONDS, filters, page_of_runs
 from instances.finding import SORTS, Condition, Sort, find, has, made
+from instances.lifecycle import Origin
 from instances.models import SavedView
 from instances.reads import at_one_moment
+from instances.rows import keys_of, run
 from instances.segments import MOST_COUNTED, SEGMENTS, counts
+from instances.sentences import skew
 from tower.access.pages import page
 from tower.api import answer
 from tower.definitions.models import TaskDefinition
@@ -178,7 +181,7 @@ def context(
     segment, sort, here = place["segment"], place["sort"], run_views.canonical(place.asked)
     in_view = any(view.query == here for view in views)
     return {
-        "runs": [Run.of(summary, now_ms, place) for summary in found["results"]],
+        "runs": rows(found["results"], now_ms, place),
         "newer": found["previous"],
         "older": found["next"],
         "nothing_at_all": not known[""],
@@ -322,6 +325,27 @@ def chip_text(name: str, value: str) -> str:
 
 # -- a row
 
+#: A clock that is further off is shown (reliability.md, B29), of so many of the newest reports.
+SKEW_MS = 24 * HOUR_MS
+MOST_REPORTS = 20
+
+
+def rows(summaries: Sequence[Mapping[str, Any]], now_ms: int, place: Place) -> list[Run]:
+    off = clocks([summary["trace_id"] for summary in summaries])
+    return [Run.of(summary, now_ms, place, off.get(summary["trace_id"], 0)) for summary in summaries]
+
+
+def clocks(trace_ids: Sequence[str]) -> dict[str, int]:
+    """By how much the clocks of actors are off, where it is more than a day; the farthest of each run."""
+    numbers = reads.numbers_of(trace_ids)
+    source, param = keys_of(numbers.values())
+    by = "(SELECT {0}(e.timestamp_ms - e.received_ms) FROM (SELECT timestamp_ms, received_ms, origin"
+    by += " FROM instances_event WHERE trace = w.key ORDER BY position DESC"
+    by += f" LIMIT {MOST_REPORTS}) AS e WHERE e.origin = {int(Origin.ACTOR)})"
+    found = run(f"SELECT w.key, {by.format('MIN')}, {by.format('MAX')} FROM {source}", [param])
+    far = {number: max(least or 0, most or 0, key=abs) for number, least, most in found}
+    return {id: far[number] for id, number in numbers.items() if abs(far.get(number, 0)) > SKEW_MS}
+
 
 @dataclass(frozen=True, slots=True)
 class Need:
@@ -350,9 +374,11 @@ class Run:
     needs: Sequence[Need]
     labels: Sequence[tuple[str, str]]
     more_labels: int
+    #: By how much a clock is off, in words.
+    skew: str = ""
 
     @classmethod
-    def of(cls, summary: Mapping[str, Any], now_ms: int, place: Place) -> Run:
+    def of(cls, summary: Mapping[str, Any], now_ms: int, place: Place, off_ms: int = 0) -> Run:
         going = summary["status"] in OPEN
         started, finished = ms(summary["started_at"]), ms(summary["finished_at"])
         ended = now_ms if going else finished
@@ -375,6 +401,7 @@ class Run:
             needs=list(needs_of(summary)),
             labels=[(label, place.with_label(label)) for label in labels[:MOST_LABELS]],
             more_labels=max(0, len(labels) - MOST_LABELS),
+            skew=skew(off_ms) if off_ms else "",
         )
 
 

@@ -40,11 +40,13 @@ MODULES = tuple(
         "waterfall", "zoom", "arrivals", "live-socket", "wire", "liveness", "news", "asked", "head",
         "detail-pane", "pane-size", "told", "loose", "controls", "row-menu", "marked", "bulk", "filter",
         "moves", "kept-folds", "address", "keys", "clock", "times", "critical", "critical-line", "idle",
-        "idle-times", "minimap", "words",
+        "idle-times", "minimap", "words", "past", "playback",
     )
 ) + tuple(f"js/{name}.js" for name in ("json-view", "links", "clipboard"))  # fmt: skip
 #: What the icon of the tab can show.
 ICONS = ("PENDING", "RUNNING", "PAUSED", "SUCCESS", "FAILED", "CANCELLED", "SKIPPED")
+#: How much faster than it went a run is played back.
+SPEEDS = (1, 5, 20, 100, 500, 3_600, 20_000)
 #: What a pane asks for may take no longer.
 PANE_SECONDS = 2.0
 #: Reports of a task that are shown before a script fetches more.
@@ -160,6 +162,7 @@ def context(request: HttpRequest, run: Trace, outline: Outline) -> dict[str, Any
         "notices": list(notices(outline)),
         "views": VIEWS,
         "menu": MENU,
+        "speeds": SPEEDS,
         "tabs": TABS,
         "tab": tab if tab in dict(TABS) else "overview",
         "pane": pane_size(request),

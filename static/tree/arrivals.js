@@ -30,7 +30,7 @@ export class Arrivals {
     this.control = -1;
     this.loaded = this.loading = false;
     this.socket = new LiveSocket(page.dataset.socket ?? "", page.dataset.trace ?? "", {
-      seq: () => (this.#steady ? store.seq : -1),
+      seq: () => (this.#steady ? this.store.seq : -1),
       epoch: () => this.epoch,
       hello: (frame, asked) => this.#greeted(frame, asked),
       delta: (frame) => (this.#steady ? this.#take(frame) : frame.op === "d" && this.buffered.push(frame)),

@@ -67,7 +67,7 @@ export class Bulk {
       button.setAttribute("aria-disabled", String(!places.length));
       button.title = places.length ? sayCount("marked_of", places.length, count(places.length)) : "";
     }
-    this.#why(tooMany ? say("marked_many", { most: MOST, n: count(branches.length) }) : some ? "" : say("marked_none"));
+    this.#why(tooMany ? say("marked_many", { most: MOST, n: count(branches.length) }) : some ? "" : say(store.past ? "past_commands" : "marked_none"));
   }
 
   /** @param {string} text */

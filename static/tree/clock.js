@@ -9,7 +9,15 @@ export function hear(serverMs) {
   ahead = serverMs - Date.now();
 }
 
-export const now = () => Date.now() + ahead;
+/** A moment at which the page stands still. */
+let held = NaN;
+
+/** @param {number} ms NaN lets the time go on */
+export function hold(ms) {
+  held = ms;
+}
+
+export const now = () => (Number.isNaN(held) ? Date.now() + ahead : held);
 
 /** @param {() => void} listener */
 export function everySecond(listener) {

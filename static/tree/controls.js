@@ -10,7 +10,7 @@ import { say, sayCount } from "./words.js";
  * @param {import("./store.js").Store} store @param {number} place an `n`, or -1 for the whole tree
  */
 export function accepted(store, place) {
-  if (store.stillOpen(place) === 0) return [];
+  if (store.past || store.stillOpen(place) === 0) return [];
   const asked = place < 0 ? store.askedHere(-1) : store.asked(place);
   if (asked === CANCEL) return [CANCEL];
   return store.askedHere(place) === PAUSE ? [RUN, PAUSE, CANCEL] : [PAUSE, CANCEL];

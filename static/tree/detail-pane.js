@@ -137,7 +137,8 @@ export class DetailPane {
     point(/** @type {any} */ (this.part("asked").querySelector("use")), asked === CANCEL ? "stop" : "pause");
     set(this.field("asked"), say(asked === CANCEL ? "cancel_asked" : "pause_asked"));
     this.part("holds").hidden = !(over & HOLDS);
-    set(this.field("attempt"), String(store.attempt[n]));
+    this.part("then").hidden = !store.past;
+    set(this.field("attempt"), store.attempt[n] ? String(store.attempt[n]) : "—");
     const progress = store.progress[n];
     set(this.field("progress"), Number.isNaN(progress) ? "" : `${Math.round(progress)} %`);
     this.#time("started", store.start[n]);
@@ -145,9 +146,10 @@ export class DetailPane {
     this.#path();
     this.tick();
     this.#notes();
-    if (this.was !== store.status[n] && store.status[n] === FAILED) announce(say("selected_failed", { name: store.name(n) }), true);
+    if (!store.past && this.was !== store.status[n] && store.status[n] === FAILED) announce(say("selected_failed", { name: store.name(n) }), true);
     this.was = store.status[n];
-    this.#later();
+    // What is fetched is of now, and does not change with the moment that is shown.
+    if (!store.past || !this.task) this.#later();
   }
 
   /** Once a second. */
@@ -392,11 +394,11 @@ export class DetailPane {
       else tab.tabIndex = -1;
       const panel = document.getElementById(tab.getAttribute("aria-controls") ?? "");
       if (panel) panel.hidden = !chosen;
-    }
-    if (name === "events") this.#fetchEvents();
       // Not scrollIntoView: that would scroll the page too.
       const row = /** @type {HTMLElement} */ (tab.parentElement), left = tab.offsetLeft - row.offsetLeft;
       if (chosen) row.scrollLeft = Math.max(Math.min(row.scrollLeft, left), left + tab.offsetWidth - row.clientWidth + TAB_EDGE);
+    }
+    if (name === "events") this.#fetchEvents();
     if (name === "controls") this.#controls();
     if (name === "parameters") this.#parameters();
   }
@@ -481,13 +483,13 @@ function paintEvent(item, event) {
   set(within(item, "text"), [progress, said.message, said.error_code, said.error_msg, said.output_ref].filter((one) => one != null && one !== "").map(String).join(" · "));
 }
 
-/** As instances.sentences.skew: +3.2 s, −4:12. @param {number} ms */
-function skew(ms) {
 /** The attempt that a reason names; it has no other number beside its instant. @param {string} message */
 function numberIn(message) {
   return /\d+/.exec(message)?.[0] ?? "";
 }
 
+/** As instances.sentences.skew: +3.2 s, −4:12. @param {number} ms */
+function skew(ms) {
   return (ms > 0 ? "+" : "−") + brief(Math.abs(ms));
 }
 

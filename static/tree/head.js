@@ -14,6 +14,8 @@ export class Head {
   constructor(page, store) {
     this.page = page;
     this.store = store;
+    /** What a tab in the background tells of, whatever the page shows. */
+    this.live = store;
     this.part = (/** @type {string} */ selector) => /** @type {any} */ (page.querySelector(selector));
     this.pattern = /** @type {HTMLTemplateElement} */ (document.getElementById("notice"));
     /** Who asked, by the number of the control. @type {Map<number, any>} */ this.asked = new Map();
@@ -68,12 +70,12 @@ export class Head {
     part("[data-head] .title").dataset.status = STATUSES[status];
     point(part("[data-pill] use"), STATUSES[status]);
     set(part("[data-pill] span"), say(`status_${STATUSES[status]}`) + progress);
-    this.#tab(status, progress.trim());
+    if (!store.past) this.tab(status, progress.trim());
   }
 
-  /** What a tab in the background can show: failures first. @param {number} status @param {string} progress */
-  #tab(status, progress) {
-    const { store } = this, failed = store.totals[FAILED], name = STATUSES[status];
+  /** What a tab in the background can show: failures first. @param {number} status @param {string} [progress] */
+  tab(status, progress = "") {
+    const store = this.live, failed = store.totals[FAILED], name = STATUSES[status];
     const paused = !failed && store.stillOpen(-1) > 0 && store.askedHere(-1) === PAUSE;
     const state = failed ? "FAILED" : paused ? "PAUSED" : name;
     const sign = failed ? `✕ ${say("title_failed", { n: count(failed) })}` : [SIGNS[state], state === "RUNNING" ? progress : ""].filter(Boolean).join(" ");

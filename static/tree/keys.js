@@ -24,6 +24,7 @@ export const KEYS = [
   [["s"], "nextStuck", "key_stuck"],
   [["S"], "lastStuck", "key_stuck"],
   [["/"], null, "key_search"],
+  [["Control+K"], null, "key_palette"],
   [["e"], "openBelow", "key_open_below"],
   [["w"], "foldBelow", "key_fold_below"],
   [["*"], "openSiblings", "key_open_siblings"],
@@ -38,6 +39,9 @@ export const KEYS = [
   [["I"], "pathRows", "key_path_rows"],
   [["x"], "idle", "key_idle"],
   [["m"], "map", "key_map"],
+  [["h"], "past", "key_past"],
+  [["<"], "changeBefore", "key_change"],
+  [[">"], "changeAfter", "key_change"],
   [["+"], "closer", "key_zoom"],
   [["-"], "wider", "key_zoom"],
   [["="], "fit", "key_fit"],
@@ -53,7 +57,7 @@ export const KEYS = [
   [["}"], "olderRun", "key_run"],
   [["?"], "sheet", "key_sheet"],
 ];
-const SIGNS = /** @type {Record<string, string>} */ ({ ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→", PageUp: "PgUp", PageDown: "PgDn", Escape: "Esc", "-": "−", " ": "Space", "Shift+ArrowUp": "⇧ ↑", "Shift+ArrowDown": "⇧ ↓", "Shift+ArrowLeft": "⇧ ←", "Shift+ArrowRight": "⇧ →" });
+const SIGNS = /** @type {Record<string, string>} */ ({ ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→", PageUp: "PgUp", PageDown: "PgDn", Escape: "Esc", "-": "−", " ": "Space", "Control+K": "Ctrl K", "Shift+ArrowUp": "⇧ ↑", "Shift+ArrowDown": "⇧ ↓", "Shift+ArrowLeft": "⇧ ←", "Shift+ArrowRight": "⇧ →" });
 /** What only an operator can do. */
 const CONTROL = new Set(["pause", "resume", "cancel", "mark", "markUp", "markDown"]);
 

@@ -373,8 +373,9 @@ export class Rows {
     if (up >= 0) set(parts.whereText, store.name(up));
     this.#paintFails(parts, store.below(n)[FAILED]);
     const attempt = store.attempt[n];
-    parts.attempt.hidden = attempt < 2;
-    if (attempt > 1) set(parts.attempt, say("attempt", { n: attempt }));
+    parts.attempt.hidden = attempt === 1;
+    // None: of the attempts before the last it is not known when they were.
+    if (attempt !== 1) set(parts.attempt, attempt ? say("attempt", { n: attempt }) : say("attempt_unknown"));
     parts.asked.hidden = here === RUN || store.stillOpen(n) === 0;
     if (!parts.asked.hidden) {
       parts.asked.dataset.action = ACTIONS[here];
@@ -436,8 +437,8 @@ export class Rows {
     const spent = Number.isNaN(bar.spent) ? "" : span(bar.spent);
     parts.wf.classList.toggle("full", free < widthOf(spent));
     parts.wf.classList.toggle("edge", free >= 0 && free < CAP);
-    parts.wf.classList.toggle("tick", (bar.width / 100) * this.barRoom < HATCH);
     parts.wf.classList.toggle("start", ((bar.gap + bar.width) / 100) * this.barRoom < CAP);
+    parts.wf.classList.toggle("tick", (bar.width / 100) * this.barRoom < HATCH);
     set(parts.spent, spent);
   }
 

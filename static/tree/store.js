@@ -28,6 +28,8 @@ const WIDTH = STATUSES.length;
 
 export class Store {
   constructor() {
+    /** Is this the run as it was once (past.js)? */
+    this.past = false;
     this.clear();
   }
 

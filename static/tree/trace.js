@@ -25,6 +25,7 @@ import { Marked } from "./marked.js";
 import { Moves } from "./moves.js";
 import { News } from "./news.js";
 import { Order } from "./order.js";
+import { Playback } from "./playback.js";
 import { RowMenu } from "./row-menu.js";
 import { Rows } from "./rows.js";
 import { CANCEL, PAUSE, RUN, STATUSES, Store } from "./store.js";
@@ -62,11 +63,16 @@ const minimap = new Minimap(page, store, order, rows, () => moves.setFollow(fals
 const liveness = new Liveness(page, grid, store);
 const arrivals = new Arrivals(page, grid, store, liveness, {
   keep: () => (rows.selected >= 0 ? store.ids[rows.selected] : said("node") || undefined),
-  loaded: first,
-  reshaped: (parents) => { order.reshaped(parents); filter.sift(); },
+  loaded: (selected) => { playback.active ? (playback.stale = true) : first(selected); },
+  reshaped: (parents) => {
+    if (playback.active) return playback.note(parents);
+    order.reshaped(parents);
+    filter.sift();
+  },
   asked: () => asked.fetch(),
   changed,
 });
+const playback = new Playback(page, { store, order, rows, waterfall, arrivals, liveness, head }, { entered: () => moves.setFollow(false), moved: () => { criticalLine.seq = -1; }, left });
 const { search } = filter;
 
 page.classList.add("scripted");
@@ -90,7 +96,22 @@ function first(selected) {
   rows.drawNow();
   if (rows.selected >= 0) rows.show(rows.selected);
   news.reset();
+  if (!arrivals.loaded) queueMicrotask(() => playback.open());
   changed();
+}
+
+/** The present again: what came beneath is put into its place. @param {boolean} stale @param {Set<number>} parents */
+function left(stale, parents) {
+  if (stale) return first(rows.selected >= 0 ? store.ids[rows.selected] : undefined);
+  order.reshaped(parents);
+  for (const group of order.groups.list) group.seen = -1;
+  order.dirty = true;
+  for (const slot of rows.slots.values()) slot.stamp = -1;
+  waterfall.tick(now());
+  criticalLine.renew();
+  filter.sift();
+  news.reset();
+  rows.drawNow();
 }
 
 /** As the address says, else to what failed first, as the server's rows do. @param {string | undefined} selected */
@@ -111,6 +132,7 @@ function opened(selected) {
 
 /** Something changed: the store is right at once, the page with the next frame. */
 function changed() {
+  if (playback.active) head.tab(store.root < 0 ? 1 : head.live.status[store.root]);
   if (document.hidden) return;
   rows.draw();
 }
@@ -131,7 +153,7 @@ rows.afterDraw.push(() => {
   bulk.draw();
   filter.draw();
   criticalLine.draw();
-  news.speak();
+  if (!playback.active) news.speak();
 });
 
 everySecond(() => {
@@ -177,6 +199,7 @@ bindZoom(grid, waterfall, looked);
 // -- hands
 
 const ask = (/** @type {number} */ action) => {
+  if (playback.active) return announce(say("past_commands"));
   if (marked.tasks.size) bulk.ask(action);
   else if (rows.current < FIRST_GROUP) controls.ask(rows.current, action);
 };
@@ -228,7 +251,10 @@ bindKeys(grid, {
   nextStuck: () => moves.jump("stuck", 1),
   lastStuck: () => moves.jump("stuck", -1),
   enter,
-  escape: () => (pane.open ? moves.close() : order.kept ? filter.clear() : unmark()),
+  past: () => playback.toggle(),
+  changeBefore: () => playback.change(-1),
+  changeAfter: () => playback.change(1),
+  escape: () => (playback.active ? playback.leave() : pane.open ? moves.close() : order.kept ? filter.clear() : unmark()),
   mark: markRow,
   markUp: () => reach(-1),
   markDown: () => reach(1),

@@ -44,6 +44,8 @@ export class Waterfall {
     this.now = 0;
     /** Raised with each change of the scale. */
     this.epoch = 0;
+    /** While a moment of the past is shown: what there is now, whose scale stands. @type {{store: import("./store.js").Store, now: number} | null} */
+    this.present = null;
     /** @type {Band[]} */ this.bands = [];
     /** Whether times in which nothing ran are folded, and those that are. */
     this.folding = false;
@@ -66,6 +68,7 @@ export class Waterfall {
 
   /** Looks at the clock; true where the scale has changed. @param {number} now */
   tick(now) {
+    if (this.present) return false;
     this.now = now;
     const { store } = this, running = this.#running;
     const begin = Number.isFinite(store.from) ? store.from : now;
@@ -86,7 +89,8 @@ export class Waterfall {
 
   /** Looks for gaps; true where they are others than before. */
   #findGaps() {
-    const gaps = this.folding ? idleGaps(this.store, this.begin, this.finish, this.now) : [];
+    const { store, now } = this.present ?? this;
+    const gaps = this.folding ? idleGaps(store, this.begin, this.finish, now) : [];
     const same = gaps.length === this.gaps.length && gaps.every((gap, k) => gap.from === this.gaps[k].from && gap.to === this.gaps[k].to && gap.parents === this.gaps[k].parents);
     this.gaps = gaps;
     return !same;
@@ -107,8 +111,17 @@ export class Waterfall {
   /** Something ended since the last tick: the present is then as late as that. @param {number} now */
   catchUp(now) {
     const last = Math.min(now, this.store.to);
-    if (!this.#running || !(last > this.now)) return;
+    if (this.present || !this.#running || !(last > this.now)) return;
     this.now = last;
+    this.#placeNow();
+  }
+
+  /** The cursor stands at this moment, on the scale of the present; null: the present goes on. @param {number} ms @param {import("./store.js").Store | null} live */
+  stand(ms, live) {
+    this.present = live && { store: live, now: this.present?.now ?? this.now };
+    this.now = ms;
+    this.over.classList.toggle("past", live !== null);
+    if (!live) this.#drawBands();
     this.#placeNow();
   }
 
@@ -174,7 +187,7 @@ export class Waterfall {
   /** @param {number} start @param {number} end @param {boolean} below */
   #between(start, end, below) {
     // Nothing ends behind the present, whatever the clock of its actor said.
-    const most = this.#running ? Math.min(this.to, Math.max(this.now, this.from)) : this.to;
+    const most = this.#running || this.present ? Math.min(this.to, Math.max(this.now, this.from)) : this.to;
     if (end < this.from || start > this.to) return null;
     // The mark of what took no time is not beyond the right edge.
     const edge = 100 - (100 * TICK) / Math.max(TICK, this.room);
@@ -243,9 +256,10 @@ export class Waterfall {
 
   #drawBands() {
     this.over.replaceChildren();
+    /** @type {{part: HTMLElement, band: Band}[]} */ this.drawn = [];
     if (!Number.isFinite(this.store.from)) return;
     for (const band of this.bands) {
-      const to = band.to ?? this.now;
+      const to = band.to ?? this.present?.now ?? this.now;
       if (to < this.from || band.from > this.to) continue;
       const part = document.createElement("div");
       part.className = "band";
@@ -258,6 +272,7 @@ export class Waterfall {
       label.textContent = band.label;
       part.append(label);
       this.over.append(part);
+      this.drawn.push({ part, band });
     }
     for (const gap of this.gaps) this.#markGap(gap);
     this.#placeLabels();
@@ -323,10 +338,14 @@ export class Waterfall {
     if (!this.line) this.#drawBands();
     if (!this.line) return;
     const at = `${this.at(this.now)}%`;
-    this.line.hidden = !this.#running || this.now < this.from || this.now > this.to;
+    this.line.hidden = !(this.#running || this.present) || this.now < this.from || this.now > this.to;
     if (this.line.style.left !== at) this.line.style.left = at;
-    for (const band of /** @type {NodeListOf<HTMLElement>} */ (this.over.querySelectorAll(".band[data-open=true]"))) {
-      band.style.width = `${Math.max(0, Math.min(100, this.at(this.now)) - parseFloat(band.style.left))}%`;
+    for (const { part, band } of this.drawn ?? []) {
+      if (!this.present && band.to !== null) continue;
+      // Of the past: what had been asked by then, as far as it had lasted.
+      part.hidden = this.present !== null && band.from > this.now;
+      const to = Math.min(band.to ?? Infinity, this.now);
+      part.style.width = `${Math.max(0, Math.min(100, this.at(to)) - parseFloat(part.style.left))}%`;
     }
   }
 }

@@ -14,7 +14,8 @@ export function bindZoom(grid, waterfall, changed) {
   const share = (x) => Math.max(0, Math.min(1, (x - axis.getBoundingClientRect().left) / axis.clientWidth));
   let began = NaN;
   axis.addEventListener("pointerdown", (event) => {
-    if (event.button || /** @type {Element} */ (event.target).closest("button")) return;
+    // In playback the cursor follows the pointer (playback.js).
+    if (waterfall.present || event.button || /** @type {Element} */ (event.target).closest("button")) return;
     began = event.clientX;
     axis.setPointerCapture(event.pointerId);
   });

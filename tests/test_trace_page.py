@@ -126,6 +126,14 @@ def test_a_run_without_any_end_says_what_it_counts(operator):
     assert re.search(r"\b1 task\b", text_of(page(operator, tree)))
 
 
+def test_another_run_to_compare_with_is_one_link_away(operator):
+    tree = a_tree("root")
+
+    (link,) = Elements(page(operator, tree)).of(href=f"/compare/?a={tree.id}")
+
+    assert f'value="{tree.id}"' in operator.get(link["href"]).content.decode()
+
+
 def test_the_runs_next_to_it_are_known(operator):
     older, here, newer = a_tree("root"), a_tree("root"), a_tree("root")
     a_tree("")

@@ -354,6 +354,7 @@ def test_the_sheet_of_keys_is_made_from_the_table_that_binds_them(page, run):
         "async (url) => (await import(url)).KEYS.map(([, , word]) => word)", keys_module(page)
     )
     expect(page.locator("dialog[open] dd")).to_have_count(len(set(bound)))
+    expect(page.locator("dialog[open] kbd", has_text="Ctrl K")).to_be_visible()
 
 
 def test_single_letters_can_be_switched_off_for_good(page, run):

@@ -55,7 +55,7 @@ export class Waterfall {
     /** Pixels of the axis; kept, since to ask while rows are drawn would lay the page out once a row. */
     this.room = 0;
     this.measure();
-    if (axis) new ResizeObserver(() => { this.measure(); if (this.folding) this.#show(this.from, this.to); }).observe(axis);
+    if (axis) new ResizeObserver(() => { this.measure(); if (this.folding) this.#show(this.from, this.to); else if (this.epoch) this.#drawAxis(); }).observe(axis);
   }
 
   measure() {

@@ -84,7 +84,7 @@ SOURCES = ("tower", "instances", "controls")
 
 
 #: Said beside a field of a page, never by the API.
-FORM_ERRORS = {"password_too_common", "password_too_long", "too_many", "wrong"}
+FORM_ERRORS = {"invalid_form", "password_too_common", "password_too_long", "too_many", "wrong"}
 
 
 def test_every_code_that_the_program_says_is_in_the_document() -> None:

@@ -435,11 +435,11 @@ def details(number: int, ns: Sequence[int]) -> list[Row]:
     """Rows of some tasks, for ``task_json``, in no order."""
     source, param = keys_of((number << 32) | n for n in ns)
     sides = _SIDES_EACH if is_postgres() else _SIDES
-    return run(f"{_DETAIL} FROM {each(source, TASK, 't', 't.pk = w.key')}{sides}", [param])
+    return run(f"{_DETAIL} FROM {each(source, TASK, 't', 't.pk = w.key')}{sides}", [param], binary=True)
 
 
 def all_details(head: Head) -> list[Row]:
-    return run(f"{_DETAIL} FROM {TASK} t{_SIDES} WHERE t.pk >= %s AND t.pk < %s", head.keys)
+    return run(f"{_DETAIL} FROM {TASK} t{_SIDES} WHERE t.pk >= %s AND t.pk < %s", head.keys, binary=True)
 
 
 def details_since(head: Head, since: int, limit: int) -> list[Row]:
@@ -447,6 +447,7 @@ def details_since(head: Head, since: int, limit: int) -> list[Row]:
         f"{_DETAIL} FROM {TASK} t{_SIDES} WHERE t.pk >= %s AND t.pk < %s AND t.rev > %s"
         " ORDER BY t.rev, t.n LIMIT %s",
         [*head.keys, since, limit],
+        binary=True,
     )
 
 

@@ -156,14 +156,17 @@ def _array(kind: str, values: Sequence[Any]) -> str:
 # -- running statements
 
 
-def run(sql: str, params: Sequence[Any] = ()) -> list[Row]:
-    """One statement; its rows, if it gives any."""
+def run(sql: str, params: Sequence[Any] = (), *, binary: bool = False) -> list[Row]:
+    """One statement; its rows, if it gives any.
+
+    ``binary``: as PostgreSQL has them, which is read a sixth faster; for numbers, booleans and text only.
+    """
     connection.ensure_connection()
     raw: Any = connection.connection
     with connection.wrap_database_errors:
         if is_postgres():
             with psycopg.Cursor(raw) as cursor:  # binds in the server; Django's own default in the client
-                cursor.execute(sql, params)
+                cursor.execute(sql, params, binary=binary)
                 return cursor.fetchall() if cursor.description else []
         found = raw.execute(_qmarks(sql), params)
         return list(found.fetchall()) if found.description else []

@@ -361,9 +361,9 @@ def test_b59_after_an_unknown_task_is_refused(get):
 def test_a_tree_costs_the_same_statements_whatever_its_size(get, monkeypatch):
     ran = []
 
-    def run(sql, params=()):
+    def run(sql, params=(), **how):
         ran.append(sql)
-        return rows.run(sql, params)
+        return rows.run(sql, params, **how)
 
     monkeypatch.setattr(reads, "run", run)
 

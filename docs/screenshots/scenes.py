@@ -110,6 +110,12 @@ def lose_the_line(page: Page) -> None:
     expect(page.locator(".veil")).to_be_visible(timeout=30_000)
 
 
+def drop_a_report(page: Page) -> None:
+    page.locator("main input[type=checkbox][name=letter]").first.check()
+    with page.expect_navigation():
+        page.locator("main button[value=drop]").first.click()
+
+
 def make_token(page: Page) -> None:
     if "/again/" in page.url:  # who signed in a while ago
         page.fill("input[name=password]", ADMIN_PASSWORD)
@@ -139,6 +145,8 @@ SCENES = {
     ),
     "run not live": Scene("/traces/{crawl}/", lose_the_line),
     "run of one task": Scene("/traces/{bare}/"),
+    "run played back": Scene("/traces/{night}/", keys("h", "ArrowLeft", "ArrowLeft")),
+    "large run played back": Scene("/traces/{crawl}/", keys("h")),
     "run that ended": Scene("/traces/{night}/"),
     "run seen by a viewer": Scene("/traces/{crawl}/", role="viewer"),
     # The list of runs.
@@ -160,6 +168,7 @@ SCENES = {
     "definitions that match nothing": Scene("/definitions/?q=nowhere"),
     "audit of nothing": Scene("/controls/?q=nowhere"),
     "pause of a branch": Scene("/controls/{pause}/"),
+    "reports to be dropped": Scene("/dead-letters/", drop_a_report),
     "token made": Scene("/admin/access/token/add/", make_token),
     # Refusals.
     "sign-in refused": Scene("/login/", refuse, anonymous=True),

@@ -62,7 +62,7 @@ def a_run(seed):
     for n in range(1, 60):
         status = chance.choice([PENDING, RUNNING, SUCCESS, FAILED, CANCELLED, SKIPPED])
         start = None if status == PENDING else chance.randrange(0, 500)
-        end = None if status <= RUNNING else chance.randrange(start - 30, 900)
+        end = None if start is None or status <= RUNNING else chance.randrange(start - 30, 900)
         if status > RUNNING and chance.random() < 0.3:
             start = None
         rows.append(row(n, chance.randrange(0, min(n, 12)), status, start=start, end=end))

@@ -58,8 +58,8 @@ def test_f25_a_page_that_slept_for_an_hour_catches_up_once(page, run):
     run.say("a", "STARTED")
     run.say("a", "COMPLETED")
     run.register_all([f"late-{i}" for i in range(40)])
+    # It comes back at this word of the browser; a jump of the clock now could be silence on the new line.
     page.context.set_offline(False)
-    page.clock.fast_forward(60_000)
 
     expect(grid(page)).to_have_attribute("data-live", "live", timeout=30_000)
     expect(row(page, run, "a")).to_have_attribute("data-status", "SUCCESS")

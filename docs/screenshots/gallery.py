@@ -16,10 +16,11 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Error, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Route, expect, sync_playwright
 
 from docs.screenshots.make import HERE, shoot, sign_in
 from docs.screenshots.scenes import ASKED, AT_FIRST, BARE, NIGHT, SCENES, Scene, nothing
@@ -111,9 +112,8 @@ class Gallery:
     def take_one(self, context: BrowserContext, scene: Scene, file: Path, language: str) -> None:
         page = context.new_page()
         for path in ERRORS:
-            page.route(f"**{path}", lambda route, path=path: route.fulfill(
-                content_type="text/html", body=self.error(path, language)
-            ))  # fmt: skip
+            # A handler of two arguments would be given the request for the second.
+            page.route(f"**{path}", partial(self._answer, path, language))
         page.goto(scene.path.format(**self.seen))
         if page.locator(".trace .grid").count():
             expect(page.locator(".trace .grid")).to_have_attribute("data-live", "live", timeout=60_000)
@@ -151,6 +151,9 @@ class Gallery:
             storage_state=state,
             **LOOKS[look],
         )
+
+    def _answer(self, path: str, language: str, route: Route) -> None:
+        route.fulfill(content_type="text/html", body=self.error(path, language))
 
     def error(self, path: str, language: str) -> str:
         """A page that no request is answered with while the tower is well."""

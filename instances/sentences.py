@@ -123,8 +123,8 @@ def _ended(facts: Waiting, ready: Frozen | None) -> Sentence:
         return fill(_("Its {n} aggregators decided how it ended."), n=count(facts.tally.total))
     if facts.by is By.COLLECTED:
         said = ngettext(
-            "Ready since {at}: {n} result is frozen, {status} by {policy}.",
-            "Ready since {at}: {n} results are frozen, {status} by {policy}.",
+            "Ready since {at}: {n} result is frozen, {status} by the join “{policy}”.",
+            "Ready since {at}: {n} results are frozen, {status} by the join “{policy}”.",
             facts.tally.total,
         )
         return fill(
@@ -230,10 +230,12 @@ def _account(facts: Account) -> str:
                 " was heard after that and stands."
             )
         case Because.ITS_PART if facts.status > RUNNING:
-            return _("The actor says {reported} of its own part; by {policy} its children made it {status}.")
+            return _(
+                "The actor says {reported} of its own part; by the join “{policy}” its children made it {status}."
+            )
         case Because.ITS_PART:
             return _(
-                "The actor says {reported} of its own part; it is {status}, since {policy} waits"
+                "The actor says {reported} of its own part; it is {status}, since the join “{policy}” waits"
                 " for its children."
             )
         case Because.NOT_OPENED:

@@ -302,7 +302,7 @@ def test_results_are_frozen_and_late_ones_are_marked(viewer: Client) -> None:
     join = join_of(viewer, "sum")
     html = viewer.get("/traces/T/?node=sum&tab=join").content.decode()
 
-    assert said(join)[0].endswith(": 2 results are frozen, SUCCESS by any.")
+    assert said(join)[0].endswith(": 2 results are frozen, SUCCESS by the join “any”.")
     assert join["counts"] == [["SUCCESS", 1], ["FAILED", 1]]
     assert said(join)[-1] == "1 ending came later; it changes nothing."
     assert [(one["task_id"], one["late"]) for one in join["results"]] == [

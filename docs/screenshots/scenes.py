@@ -132,7 +132,7 @@ SCENES = {
     "run failures": Scene("/traces/{crawl}/?view=failures"),
     "run path": Scene("/traces/{night}/", keys("i")),
     "run idle folded": Scene("/traces/{night}/", keys("x")),
-    "run map": Scene("/traces/{crawl}/", click("[data-map]"), wide=True),
+    "run without its map": Scene("/traces/{crawl}/", click("[data-map]"), wide=True),
     "run searched": Scene("/traces/{crawl}/", search("status:failed")),
     "run nothing found": Scene("/traces/{crawl}/", search("nowhere")),
     "run marked": Scene("/traces/{crawl}/", keys("ArrowDown", " ", "ArrowDown", " ", "ArrowDown", " ")),

@@ -57,7 +57,7 @@ def test_an_aggregator_follows_what_it_collects_though_its_own_row_stays(page, r
     expect(lines.first).to_have_text("Collecting, waiting for 1 of 2: any needs 1, has 1 (b).")
     expect(page.locator("[data-list=results] li")).to_have_count(1)
     run.say("b", "COMPLETED")
-    expect(lines.first).to_contain_text("2 results are frozen, SUCCESS by any.")
+    expect(lines.first).to_contain_text("2 results are frozen, SUCCESS by the join “any”.")
 
 
 def test_more_results_are_fetched_where_they_are_asked_for(page, run):

@@ -121,7 +121,9 @@ def read_labels(text: str) -> dict[str, str]:
     for pair in filter(None, (part.strip() for part in text.replace("\n", ",").split(","))):
         key, colon, value = (part.strip() for part in pair.partition(":"))
         if not colon or not key or len(key) > MAX_LABEL_KEY or len(value) > MAX_LABEL_VALUE or "\0" in pair:
-            raise BadJSON(_("each label is key:value, with at most 64 and 256 characters"))
+            raise BadJSON(
+                _("each label is key:value, a key of 1 to 64 characters and a value of at most 256")
+            )
         labels[key] = value
     if len(labels) > MAX_LABELS:
         raise BadJSON(_("at most 16 labels"))

@@ -143,10 +143,11 @@ def join(own: Own, report: Report) -> Verdict | None:
     """
     if not own.plain or (report.attempt is not None and report.attempt != 1):
         return None
-    if report.kind == STARTED and report.attempt is None and _newer(report.key, own.last_start):
-        own.last_start = report.key
-    verdict = _join_one(own, report)
-    if opens_next(own):
+    key = report.key
+    if report.kind == STARTED and report.attempt is None and _newer(key, own.last_start):
+        own.last_start = key
+    verdict = _join_one(own, report, key)
+    if own.end is not None and opens_next(own):
         return None
     return verdict
 
@@ -165,8 +166,8 @@ def _newer(key: Key, stood: Key | None) -> bool:
     return stood is None or key > stood
 
 
-def _join_one(own: Own, report: Report) -> Verdict:
-    key, texts = report.key, own.texts
+def _join_one(own: Own, report: Report, key: Key) -> Verdict:
+    texts = own.texts
     newer = own.newest is None or key > own.newest
     verdict = Verdict.APPLIED
     set_something = newer
@@ -260,7 +261,7 @@ def _fold_attempt(reports: Sequence[Report], belongs: Mapping[str, int], cap: in
         at = belongs[report.event_id]
         if at == attempt:
             # What an older attempt said of the plan is compared below, over all attempts.
-            _join_one(own, report._replace(split_count=None))
+            _join_one(own, report._replace(split_count=None), report.key)
         if report.split_count is not None and (cap is None or at <= cap) and _newer(report.key, own.plan_key):
             own.planned, own.plan_key = report.split_count, report.key
     own.plain = attempt == 1 and all(at == 1 for at in belongs.values())
@@ -337,7 +338,7 @@ def history(
     counts: dict[int, int] = {}
     for report in told:
         at = belongs[report.event_id]
-        _join_one(owns.setdefault(at, Own(attempt=at)), report)
+        _join_one(owns.setdefault(at, Own(attempt=at)), report, report.key)
         counts[at] = counts.get(at, 0) + 1
     return [
         summed_up(

@@ -231,7 +231,8 @@ def _account(facts: Account) -> str:
             )
         case Because.ITS_PART if facts.status > RUNNING:
             return _(
-                "The actor says {reported} of its own part; by the join “{policy}” its children made it {status}."
+                "The actor says {reported} of its own part; by the join “{policy}”"
+                " its children made it {status}."
             )
         case Because.ITS_PART:
             return _(

@@ -360,8 +360,8 @@ class Work:
         self.deadlines.append((node.key, node.tree, Deadline.GRACE, since_ms + self.grace_ms(node)))
 
     def log(
-        self, trace: TraceWork, node: Node, *, event_id: str, kind: int, ms: int, payload: str,
-        origin: Origin = Origin.ACTOR, verdict: Verdict = Verdict.APPLIED, parent_id: str | None = None,
+        self, trace: TraceWork, node: Node, event_id: str, kind: int, ms: int, payload: str,
+        origin: Origin, verdict: Verdict = Verdict.APPLIED, parent_id: str | None = None,
         actor_type: int | None = None, warnings: str | None = None,
     ) -> None:  # fmt: skip
         trace.changed = True

@@ -85,6 +85,8 @@ export class Minimap {
     this.canvas.width = Math.round(this.canvas.clientWidth * ratio);
     this.canvas.height = Math.round(this.room * ratio);
     this.canvas.getContext("2d")?.scale(ratio, ratio);
+    // Another size has wiped the paper: it does not wait its turn.
+    this.at = -Infinity;
     this.draw(true);
   }
 
@@ -103,9 +105,15 @@ export class Minimap {
     if (state !== this.drawn) {
       const wait = this.at + PAUSE - performance.now();
       if (wait <= 0) this.#draw(state);
-      else this.waiting ??= setTimeout(() => this.draw(), wait);
+      else this.waiting ??= setTimeout(() => this.#waited(), wait);
     }
     this.#showWindow();
+  }
+
+  /** A timer may come a little early: then another one is needed. */
+  #waited() {
+    this.waiting = undefined;
+    this.draw();
   }
 
   /** @param {string} state */

@@ -261,6 +261,27 @@ def test_the_map_of_a_large_tree_shows_shares_and_failures_and_leads_there(page,
     expect(row(page, forest, "x399")).to_be_in_viewport()
 
 
+#: Whether anything stands on the map in the frame after each of two sizes.
+RESIZED = """async (canvas) => {
+  const frame = () => new Promise(requestAnimationFrame), seen = [];
+  for (const height of [400, 380]) {
+    canvas.style.height = `${height}px`;
+    await frame();
+    await frame();
+    seen.push(canvas.height, canvas.getContext("2d").getImageData(10, 100, 1, 1).data[3]);
+  }
+  return seen;
+}"""
+
+
+def test_the_map_is_not_blank_while_its_room_changes(page, forest):
+    open_page(page, forest)
+    canvas = page.locator(".map canvas")
+    until(partial(drawn, canvas), "the map is drawn")
+
+    assert canvas.evaluate(RESIZED) == [400, 255, 380, 255]
+
+
 def test_the_map_goes_by_its_key_and_stays_away(page, forest):
     open_page(page, forest)
     expect(page.locator(".map")).to_be_visible()

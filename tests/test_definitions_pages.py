@@ -6,6 +6,7 @@ import html
 import json
 import re
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from instances.glance import Durations
 from instances.models import TaskBody, TaskInstance, TaskSaid, Trace, TraceLabel
 from tests.people import signed_in_as
 from tower.definitions import edit, history, parameters, versions, words
-from tower.definitions.models import TaskDefinition
+from tower.definitions.models import DefinitionVersion, TaskDefinition
 from tower.schemas import STATUSES
 
 BODY = {"id": "crawl", "name": "Crawl the web", "actor_type": "AGENT", "code_ref": "docker://x/y:1"}
@@ -197,6 +198,21 @@ def test_versions_say_who_changed_what():
     assert oldest.changes == ()
     text = page_of(person("viewer"))
     assert "bob" in text and "anna" in text and "Crawler" in text
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("language", "written"), [("en", "5 Mar 2026 14:07"), ("zh-hans", "2026年3月5日 14:07")]
+)
+def test_without_scripts_a_date_is_written_as_its_language_writes_it(language, written):
+    defined()
+    edit.change("crawl", {"timeout_sec": 60}, by="bob")
+    DefinitionVersion.objects.update(created_at=datetime(2026, 3, 5, 14, 7, tzinfo=UTC))
+    client = person("admin")
+    client.cookies["language"] = language
+
+    assert written in page_of(client)
+    assert written in page_of(client, "/definitions/crawl/versions/")
 
 
 @pytest.mark.django_db

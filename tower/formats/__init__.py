@@ -1,1 +1,1 @@
-"""Where Django's way to write numbers in a language is not the one that browsers have."""
+"""Where Django writes numbers or times of a language otherwise than our pages."""

@@ -238,6 +238,23 @@ def test_a_connection_serves_one_request_after_the_other(web):
     assert answer.count(b"HTTP/1.1 200") == 2
 
 
+def test_an_answer_says_how_long_it_is_and_has_a_body_where_one_may_be(web):
+    def asked(first_line: str) -> tuple[bytes, bytes]:
+        text = f"{first_line}\r\nHost: 127.0.0.1:{web.port}\r\nConnection: close\r\n\r\n"
+        head, _, body = web.raw(text.encode()).partition(b"\r\n\r\n")
+        return head.lower(), body
+
+    (got, body), (head, nothing) = asked("GET /healthz HTTP/1.1"), asked("HEAD /healthz HTTP/1.1")
+    old, old_body = asked("GET /healthz HTTP/1.0")
+
+    assert b"content-length: %d\r\n" % len(body) in got + b"\r\n"
+    assert b"connection: close" in got
+    assert b"200" in head.split(b"\r\n")[0]
+    assert nothing == b""
+    assert b"200" in old.split(b"\r\n")[0]
+    assert old_body == body
+
+
 def test_what_was_asked_behind_answers_that_are_read_late_is_answered(web):
     many = 100  # what Twisted takes in before it waits for the first answer to be written
     one = web.head(path="/api/v1/schema/").replace(b"POST", b"GET", 1)

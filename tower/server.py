@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import daphne.server  # first: it installs the reactor
@@ -40,7 +41,7 @@ LOOK_SECONDS = 0.05
 MOST_WAITING = 100
 TOO_MANY = 4429
 
-PHRASES = {400: b"Bad Request", 408: b"Request Timeout", 413: b"Content Too Large"}
+PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus} | {413: b"Content Too Large"}
 
 
 class LimitedRequest(WebRequest):
@@ -50,6 +51,7 @@ class LimitedRequest(WebRequest):
         # Twisted would parse forms by itself, into memory and without a limit of its own.
         super().__init__(channel, queued, parsePOSTFormSubmission=False)
         self.refused = False
+        self._start: Mapping[str, Any] | None = None
         self._received = 0
         self._held: Any = None
         self._clock = reactor.callLater(settings.TOWER_REQUEST_TIMEOUT, self._too_slow)
@@ -103,6 +105,45 @@ class LimitedRequest(WebRequest):
         if self._held is not None and self._held.active():
             self._held.cancel()
         super().connectionLost(reason)
+
+    # -- answers
+
+    def handle_reply(self, message: Mapping[str, Any]) -> None:
+        """Head and body together where the body comes in one piece."""
+        if message["type"] == "http.response.start" and not self._response_started:
+            self._start = message
+            return
+        start, self._start = self._start, None
+        if start is not None and not message.get("more_body") and self._may_be_whole(start["status"]):
+            self._answer(start, message.get("body", b""))
+            return
+        if start is not None:
+            super().handle_reply(start)
+        super().handle_reply(message)
+
+    def _may_be_whole(self, status: int) -> bool:
+        bodiless = status < 200 or status in {204, 304} or self.method == b"HEAD"
+        return self.clientproto == b"HTTP/1.1" and not bodiless
+
+    def _answer(self, start: Mapping[str, Any], body: bytes) -> None:
+        """Written at once: Twisted would walk over each header twice, and ask the loop for a socket that
+        takes bytes and wait for a turn (a sixth of what a small request costs)."""
+        if self.finished or self.channel is None:
+            return
+        self._response_started, self.startedWriting, self.code = True, 1, start["status"]
+        parts = [b"HTTP/1.1 %d %s\r\n" % (self.code, PHRASES.get(self.code, b"Unknown"))]
+        counted = False
+        # No line break is in them: Django refuses one in a header, and the others are our own.
+        for name, value in start.get("headers", ()):
+            parts += name, b": ", value, b"\r\n"
+            counted = counted or name.lower() == b"content-length"
+        for name, values in self.responseHeaders.getAllRawHeaders():  # Connection: close
+            parts += (b"%s: %s\r\n" % (name, value) for value in values)
+        if not counted:
+            parts.append(b"Content-Length: %d\r\n" % len(body))
+        parts += b"\r\n", body
+        write_now(self.channel.transport, b"".join(parts))
+        self.finish()
 
     # -- refusals
 
@@ -186,6 +227,15 @@ class LimitedSocket(WebSocketProtocol):
 def unsent(transport: Any) -> int:
     """Bytes that were written and that the kernel has not taken."""
     return int(len(transport.dataBuffer) - transport.offset + transport._tempDataLen)
+
+
+def write_now(transport: Any, data: bytes) -> None:
+    """As much as the kernel takes at once, if nothing waits before it; the rest by Twisted."""
+    sent = 0 if unsent(transport) or transport.disconnecting else transport.writeSomeData(data)
+    if not isinstance(sent, int):  # the line is lost; Twisted finds that out by itself
+        sent = 0
+    if sent < len(data):
+        transport.write(data[sent:])
 
 
 def discard(_data: bytes) -> None:

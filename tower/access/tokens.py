@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 
 from tower.access.models import Token
 from tower.access.principal import Principal
@@ -61,24 +61,44 @@ def principals_of_tokens(raws: Collection[str]) -> dict[str, Principal | None]:
     """The same for several, by one query."""
     digests = {Token.digest_of(raw): raw for raw in raws if well_formed(raw)}
     found: dict[str, Principal | None] = dict.fromkeys(raws)
-    now = datetime.now(UTC)
-    for token in Token.objects.filter(digest__in=digests) if digests else ():
-        if token.revoked_at or (token.expires_at and token.expires_at <= now):
-            continue
-        _used(token, now)
-        scopes = frozenset(token.scopes.split())
-        found[digests[token.digest]] = Principal(token.name, True, scopes, frozenset(), f"token:{token.pk}")
+    if not digests:
+        return found
+    now = _now()
+    for id, digest, name, scopes, seldom in _holding(digests, now):
+        if seldom:
+            _used(id, now)
+        found[digests[digest]] = Principal(name, True, frozenset(scopes.split()), frozenset(), f"token:{id}")
     return found
 
 
-def _used(token: Token, now: datetime) -> None:
+def _holding(digests: Collection[str], now: datetime) -> list[tuple[int, str, str, str, bool]]:
+    """(id, digest, name, scopes, not used within this minute) of those that hold at this moment."""
+    # Spelled out: asked for each small request, and the query set took 0.31 ms of a core instead of 0.09.
+    at, minute = (connection.ops.adapt_datetimefield_value(when) for when in (now, _minute(now)))
+    marks = ", ".join(["%s"] * len(digests))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT id, digest, name, scopes, last_used_at IS NULL OR last_used_at < %s FROM access_token"
+            f" WHERE digest IN ({marks}) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > %s)",
+            [minute, *digests, at],
+        )
+        held: list[tuple[int, str, str, str, bool]] = cursor.fetchall()
+    return held
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _minute(now: datetime) -> datetime:
+    return now.replace(second=0, microsecond=0)
+
+
+def _used(id: int, now: datetime) -> None:
     """Note the use, to the minute: a write a minute, not one a request."""
-    minute = now.replace(second=0, microsecond=0)
-    if token.last_used_at is not None and token.last_used_at >= minute:
-        return
     try:
         # Of the requests of one minute the first one writes; the rest match no row.
-        Token.objects.filter(pk=token.pk).exclude(last_used_at__gte=minute).update(last_used_at=minute)
+        Token.objects.filter(pk=id).exclude(last_used_at__gte=_minute(now)).update(last_used_at=_minute(now))
     except DatabaseError as error:  # a busy database must not refuse who may come in
         _log.warning("token_use_not_noted", extra={"error": type(error).__name__})
 

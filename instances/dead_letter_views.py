@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -17,12 +18,14 @@ from django.views.decorators.http import require_GET, require_http_methods
 from instances import dead_letters
 from instances.dead_letters import Choice, Letter, Replayed
 from instances.log_page import json_words
-from instances.sources import SourceAway
+from instances.sources import SourceAway, SourceRefuses, broker
 from tower.access.pages import page
 from tower.marks import count
 from tower.paging import PAGED
 from tower.paging import page as paged
 from tower.reading import Query
+
+log = logging.getLogger(__name__)
 
 
 @page("admin")
@@ -33,15 +36,17 @@ def letters(request: HttpRequest) -> HttpResponse:
         return _act(request, Choice.of(request.POST))
     query = Query(request, allowed=PAGED)
     try:
-        found = paged(request, query, _after, lambda letter: letter.id, "dead-letters", rows_before=_before)
+        # A place in one kind of queue is none in another.
+        kind = f"dead-letters:{broker()}"
+        found = paged(request, query, _after, lambda letter: letter.position, kind, rows_before=_before)
         context = {
             "letters": found["results"],
             "newer": found["previous"],
             "older": found["next"],
-            "total": dead_letters.count(),
+            "total": dead_letters.place().count(),
         }
-    except SourceAway:
-        context = {"away": True}
+    except SourceAway as error:
+        return _away(request, error)
     return render(request, "dead_letters/list.html", context)
 
 
@@ -50,20 +55,26 @@ def letters(request: HttpRequest) -> HttpResponse:
 @require_GET
 def letter(request: HttpRequest, id: str) -> HttpResponse:
     try:
-        found = dead_letters.find([id]) if dead_letters.ID.fullmatch(id) else []
-    except SourceAway:
-        return render(request, "dead_letters/list.html", {"away": True})
+        found = dead_letters.place().find([id]) if dead_letters.ID.fullmatch(id) else []
+    except SourceAway as error:
+        return _away(request, error)
     if not found:
         raise Http404
     return render(request, "dead_letters/letter.html", {"letter": found[0], "json_words": json_words()})
 
 
 def _after(position: Any, limit: int) -> list[Letter]:
-    return dead_letters.newest(limit, before=position)
+    return dead_letters.place().newest(limit, before=position)
 
 
 def _before(position: Any, limit: int) -> list[Letter]:
-    return dead_letters.oldest(limit, after=position)
+    return dead_letters.place().oldest(limit, after=position)
+
+
+def _away(request: HttpRequest, error: SourceAway) -> HttpResponse:
+    log.warning("dead_letters_away", extra={"error": str(error)})
+    context = {"away": broker(), "refused": isinstance(error, SourceRefuses)}
+    return render(request, "dead_letters/list.html", context)
 
 
 # -- acting
@@ -83,8 +94,10 @@ def _act(request: HttpRequest, choice: Choice) -> HttpResponse:
             _say_dropped(request, dead_letters.drop(choice.ids, by=by))
         else:
             _say_replayed(request, dead_letters.replay(choice.ids, by=by))
-    except SourceAway:
-        messages.error(request, _("Redis does not answer, or takes nothing: not all of it was done."))
+    except SourceAway as error:
+        log.warning("dead_letters_away", extra={"error": str(error)})
+        said = _("%(broker)s does not answer, or takes nothing: not all of it was done.")
+        messages.error(request, said % {"broker": broker()})
     return _to_list()
 
 

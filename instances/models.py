@@ -344,6 +344,29 @@ class QueuePause(models.Model):
     dead = models.IntegerField()
 
 
+class SettledLetter(models.Model):
+    """A dead letter in Kafka that was put back or dropped: it lies there on until retention takes it.
+
+    ``topic``: behind the cluster's id, since another cluster counts its offsets anew.
+    """
+
+    REPLAYED, DROPPED = 1, 2
+
+    topic = models.CharField(max_length=300)
+    partition = models.IntegerField()
+    offset = models.BigIntegerField()
+    #: The record's time: in a topic that was made anew another has that offset.
+    died_ms = models.BigIntegerField()
+    deed = models.SmallIntegerField()
+    by = models.CharField(max_length=150)
+    at_ms = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["topic", "partition", "offset"], name="one_deed_of_a_letter")
+        ]
+
+
 class SavedView(models.Model):
     """A name that somebody gave to filters of the list of runs; ``query`` is what stands in the address."""
 

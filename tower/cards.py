@@ -14,6 +14,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from instances.sources import broker
 from tower.marks import count, span
 
 Tone = Literal["good", "warn", "bad", "unknown"]
@@ -106,7 +107,7 @@ def _commands(check: Check) -> Said:
 def _consumer(check: Check) -> Said:
     lag = check.get("lag")
     if lag is None:
-        return Said("warn", _("Not known now: Redis does not answer."))
+        return Said("warn", _("Not known now: %(broker)s does not answer.") % {"broker": broker()})
     unit = _("waiting")
     if check.get("paused"):
         says = _("Stopped: most of what came could not be taken. Look at the dead letters, then resume.")

@@ -20,6 +20,7 @@ from redis import RedisError
 
 import tower
 from controls.models import Beat
+from instances import dead_letters
 from instances.models import Intent, QueuePause
 from instances.sources import SourceAway, queue
 from tower import metrics, redis
@@ -191,7 +192,7 @@ def redis_server() -> tuple[Check, list[str]]:
 @on_own_connection
 def consumer() -> tuple[Check, list[str]]:
     try:
-        waits = queue().standing()
+        waits, dead = queue().standing(), dead_letters.place().count()
     except SourceAway:
         return {"ok": False}, []
     check = {
@@ -199,7 +200,7 @@ def consumer() -> tuple[Check, list[str]]:
         "lag": waits.lag,
         "oldest_s": round(waits.oldest_ms / 1000, 1),
         "pending": waits.pending,
-        "dead": waits.dead,
+        "dead": dead,
         "consumers": waits.consumers,
     }
     return check, []

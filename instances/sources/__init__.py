@@ -17,10 +17,16 @@ from tower.kafka import address, is_kafka
 
 #: Of an entry that cannot be taken, so much is kept.
 RAW_BYTES = 64 << 10
+#: What a date can be made of.
+LATEST_MS = 253_402_300_799_999
 
 
 class SourceAway(Exception):
     """The queue does not answer, or does not take a write. Never the fault of an entry."""
+
+
+class SourceRefuses(SourceAway):
+    """It answers, but not to the tower: a right is missing, or the password is another."""
 
 
 class Entry(NamedTuple):
@@ -34,6 +40,8 @@ class Entry(NamedTuple):
     #: How often it was handed to a consumer, this time included.
     deliveries: int = 1
     complete: bool = True
+    #: What its sender named it by, where the queue has such a thing; kept with what cannot be taken.
+    key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,6 @@ class Standing:
     pending: int = 0
     #: Age of the oldest of both.
     oldest_ms: int = 0
-    dead: int = 0
     #: Consumers that asked lately.
     consumers: int = 0
 
@@ -85,6 +92,11 @@ class EventSource(Protocol):
 
     def close(self) -> None:
         """Leave. What is still in hand comes to another."""
+
+
+def broker() -> str:
+    """What the queue is, to people."""
+    return "Kafka" if is_kafka(str(settings.TOWER_EVENTS_URL)) else "Redis"
 
 
 def queue(*, consuming: bool = False, name: str = "") -> EventSource:

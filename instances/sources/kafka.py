@@ -3,7 +3,7 @@
 Topics (contract, section 6), and the group, behind the prefix of the address:
 
     tms.task.events        key: ``trace_id``; value: the TaskEvent JSON. Group ``tower``
-    tms.task.events.dead   what cannot be taken: value as it was sent, headers those of ``_headers``
+    tms.task.events.dead   what cannot be taken: key and value as sent, headers those of ``_headers``
 
 An offset is committed after the database only, and with it stands how often
 what follows was handed out (``instances.sources.offsets``). Nothing is sought
@@ -38,7 +38,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 from django.conf import settings
 
-from instances.sources import RAW_BYTES, DeadLetter, Entry, SourceAway, Standing
+from instances.sources import LATEST_MS, RAW_BYTES, DeadLetter, Entry, SourceAway, SourceRefuses, Standing
 from instances.sources.offsets import Offsets, handed_out
 from tower import metrics
 from tower.kafka import Address
@@ -65,7 +65,8 @@ ASK_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 0.7
 KEEP_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 10.0
-LATEST_MS: Final = 253_402_300_799_999
+#: Longer than the id of any run. Such a key could make a dead letter too large, and is not kept with it.
+KEY_BYTES: Final = 1 << 10
 
 #: Not the fault of a cluster that is away: the partitions move, or are another's already.
 MOVING: Final = {
@@ -115,7 +116,7 @@ class KafkaTopic:
     # -- in
 
     def read(self, most: int) -> list[Entry]:
-        with _away():
+        with away():
             self._join()
             self._commit()
             self._fetch(most)
@@ -271,32 +272,26 @@ class KafkaTopic:
     # -- out
 
     def bury(self, letters: Sequence[DeadLetter]) -> None:
-        with _away():
+        with away():
             if self._producer is None:
                 self._producer = Producer(self._address.client(**KEEPING))
-            wrong: list[KafkaError] = []
-
-            def told(error: KafkaError | None, message: Message) -> None:
-                if error:
-                    wrong.append(error)
-
-            for letter in letters:
-                self._producer.produce(
-                    self.dead, letter.entry.raw[:RAW_BYTES], headers=_headers(letter), on_delivery=told
-                )
-                self._producer.poll(0)
-            left = self._producer.flush(KEEP_SECONDS)
-            if left:
-                self._producer.purge()
-                self._producer.flush(1)
-            if wrong:
-                raise KafkaException(wrong[0])
+            kept = send(
+                self._producer,
+                self.dead,
+                [
+                    (_short(letter.entry.key), letter.entry.raw[:RAW_BYTES], _headers(letter))
+                    for letter in letters
+                ],
+                KEEP_SECONDS,
+            )
+            for wrong in filter(None, kept):
+                raise KafkaException(wrong)
 
     def acknowledge(self, entries: Sequence[Entry]) -> None:
         for number, offset in map(_place, entries):
             if share := self._shares.get(number):
                 share.finish(offset)
-        with _away():
+        with away():
             self._commit()
 
     def release(self, entries: Sequence[Entry], *, at_once: bool) -> None:
@@ -304,7 +299,7 @@ class KafkaTopic:
         for number, places in itertools.groupby(sorted(map(_place, entries)), key=lambda place: place[0]):
             if share := self._shares.get(number):
                 share.give_back([offset for _, offset in places], until=until)
-        with _away():
+        with away():
             self._commit()
 
     def _commit(self, numbers: Iterable[int] | None = None, *, called_back: bool = False) -> bool:
@@ -328,7 +323,7 @@ class KafkaTopic:
         try:
             told = say() if called_back else self._ask(say)
         except KafkaException as error:
-            if _error(error).code() in MOVING:
+            if error_of(error).code() in MOVING:
                 return False
             raise
         for place in told:
@@ -364,7 +359,7 @@ class KafkaTopic:
         try:
             self._commit(numbers, called_back=True)
         except KafkaException as error:  # done twice then, and the second time changes nothing
-            log.warning("queue_unsaid", extra={"error": str(_error(error))})
+            log.warning("queue_unsaid", extra={"error": str(error_of(error))})
         self._drop(numbers)
 
     def _lost(self, _: Any, places: list[TopicPartition]) -> None:
@@ -397,15 +392,15 @@ class KafkaTopic:
         self._trouble = None
 
     def standing(self) -> Standing:
-        with _away():
-            return self._look.at(self.topic, self.dead, self.group)
+        with away():
+            return self._look.at(self.topic, self.group)
 
     def close(self) -> None:
         if self._consumer is None:
             return
         consumer, said = self._consumer, False
         try:
-            with _away():
+            with away():
                 if self._trouble is None:
                     said = self._commit()
         finally:
@@ -423,15 +418,13 @@ KEEPING: Final[dict[str, Any]] = {
     "compression.type": "lz4",
 }
 
-TROUBLES: Final = {
-    KafkaError._ALL_BROKERS_DOWN,
+REFUSALS: Final = {
     KafkaError._AUTHENTICATION,
-    KafkaError._SSL,
-    KafkaError._RESOLVE,
     KafkaError.SASL_AUTHENTICATION_FAILED,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
 }
+TROUBLES: Final = REFUSALS | {KafkaError._ALL_BROKERS_DOWN, KafkaError._SSL, KafkaError._RESOLVE}
 
 
 class Look:
@@ -443,13 +436,13 @@ class Look:
         self._consumer: Any = None
         self._admin: Any = None
 
-    def at(self, topic: str, dead: str, group: str) -> Standing:
+    def at(self, topic: str, group: str) -> Standing:
         with self._lock:
             self._open(group)
-            places = self._partitions(topic)
+            places = partitions(self._consumer.list_topics(topic, LOOK_SECONDS), topic)
             if not places:
-                return Standing(dead=self._length(dead), consumers=self._members(group))
-            firsts, ends = self._edges(places)
+                return Standing(consumers=self._members(group))
+            firsts, ends = edges(self._consumer, places, LOOK_SECONDS)
             lag = pending = 0
             unfinished: list[TopicPartition] = []
             for place in self._consumer.committed(places, LOOK_SECONDS):
@@ -461,7 +454,7 @@ class Look:
                 if low < end:
                     unfinished.append(TopicPartition(topic, place.partition, low))
             oldest = self._oldest(unfinished)
-            return Standing(lag, pending, oldest, self._length(dead), self._members(group))
+            return Standing(lag, pending, oldest, self._members(group))
 
     def _open(self, group: str) -> None:
         if self._consumer is not None:
@@ -482,30 +475,6 @@ class Look:
         )
         self._admin = AdminClient(self._address.client(**{"client.id": "tower:look"}))
 
-    def _partitions(self, topic: str) -> list[TopicPartition]:
-        told = self._consumer.list_topics(topic, LOOK_SECONDS).topics[topic]
-        if told.error is None:
-            return [TopicPartition(topic, number) for number in sorted(told.partitions)]
-        if told.error.code() in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.LEADER_NOT_AVAILABLE}:
-            return []  # nobody has sent anything yet
-        raise KafkaException(told.error)
-
-    def _edges(self, places: list[TopicPartition]) -> tuple[dict[int, int], dict[int, int]]:
-        first, end = (
-            self._consumer.offsets_for_times(
-                [TopicPartition(place.topic, place.partition, edge) for place in places], LOOK_SECONDS
-            )
-            for edge in (OFFSET_BEGINNING, OFFSET_END)
-        )
-        return ({one.partition: one.offset for one in first}, {one.partition: one.offset for one in end})
-
-    def _length(self, topic: str) -> int:
-        places = self._partitions(topic)
-        if not places:
-            return 0
-        firsts, ends = self._edges(places)
-        return sum(ends[number] - firsts[number] for number in ends)
-
     def _oldest(self, unfinished: list[TopicPartition]) -> int:
         """Age of the oldest, in ms: the first of each partition is read for it."""
         if not unfinished:
@@ -519,7 +488,7 @@ class Look:
                 for message in self._consumer.consume(len(left), 0.05):
                     if not message.error() and message.partition() in left:
                         left.discard(message.partition())
-                        age = max(age, now - _put_ms(message))
+                        age = max(age, now - put_ms(message))
         finally:
             self._consumer.unassign()
         return age
@@ -531,6 +500,52 @@ class Look:
             return len(asked.result().members)
         except KafkaException:
             return 0
+
+
+def partitions(told: Any, topic: str) -> list[TopicPartition]:
+    """Those of a topic, of what ``list_topics`` said."""
+    found = told.topics[topic]
+    if found.error is None:
+        return [TopicPartition(topic, number) for number in sorted(found.partitions)]
+    if found.error.code() in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.LEADER_NOT_AVAILABLE}:
+        return []  # nobody has sent anything yet
+    raise KafkaException(found.error)
+
+
+def edges(
+    consumer: Any, places: list[TopicPartition], seconds: float
+) -> tuple[dict[int, int], dict[int, int]]:
+    """By partition: the first offset that is kept, and that behind the last."""
+    first, end = (
+        consumer.offsets_for_times(
+            [TopicPartition(place.topic, place.partition, edge) for place in places], seconds
+        )
+        for edge in (OFFSET_BEGINNING, OFFSET_END)
+    )
+    for one in (*first, *end):
+        if one.error:
+            raise KafkaException(one.error)
+    return ({one.partition: one.offset for one in first}, {one.partition: one.offset for one in end})
+
+
+#: Key, value, headers.
+Record = tuple[bytes | None, bytes, dict[str, str]]
+
+
+def send(producer: Any, topic: str, records: Sequence[Record], seconds: float) -> list[KafkaError | None]:
+    """What the cluster says of each. When this returns, none of them is on its way."""
+    told: list[KafkaError | None] = [KafkaError(KafkaError._TIMED_OUT)] * len(records)
+
+    def hear(at: int, error: KafkaError | None, _: Message) -> None:
+        told[at] = error
+
+    for at, (key, value, headers) in enumerate(records):
+        producer.produce(topic, value, key, headers=headers, on_delivery=partial(hear, at))
+        producer.poll(0)
+    if producer.flush(seconds):
+        producer.purge()
+        producer.flush(1)
+    return told
 
 
 class Asked:
@@ -561,15 +576,17 @@ class Asked:
 
 
 @contextmanager
-def _away() -> Iterator[None]:
+def away() -> Iterator[None]:
     try:
         yield
     except (KafkaException, BufferError) as error:
-        said = _error(error)
-        raise SourceAway(said.str() if isinstance(said, KafkaError) else str(error)) from error
+        said = error_of(error)
+        if not isinstance(said, KafkaError):
+            raise SourceAway(str(error)) from error
+        raise (SourceRefuses if said.code() in REFUSALS else SourceAway)(said.str()) from error
 
 
-def _error(error: Exception) -> Any:
+def error_of(error: Exception) -> Any:
     return error.args[0] if error.args else error
 
 
@@ -580,31 +597,40 @@ def _few_beside(tries: int) -> int:
 
 
 def _counted(entry: Entry, deliveries: int) -> Entry:
-    return Entry(entry.id, entry.raw, entry.put_ms, deliveries, entry.complete)
+    return entry._replace(deliveries=deliveries)
 
 
 def _entry(message: Message) -> Entry:
     value = message.value()
-    raw = _all(message) if value is None else value
+    raw = all_of(message) if value is None else value
     return Entry(
-        f"{message.partition()}-{message.offset()}", raw, _put_ms(message), complete=value is not None
+        f"{message.partition()}-{message.offset()}",
+        raw,
+        put_ms(message),
+        1,
+        value is not None,
+        message.key(),
     )
 
 
-def _all(message: Message) -> bytes:
+def all_of(message: Message) -> bytes:
     """What an entry without a report holds instead, for people to read."""
     headers = cast(list[tuple[str, Any]], message.headers() or [])
-    said = {name: _text(value) for name, value in headers}
-    return orjson.dumps({"key": _text(message.key()), "headers": said})
+    said = {name: text_of(value) for name, value in headers}
+    return orjson.dumps({"key": text_of(message.key()), "headers": said})
 
 
-def _text(raw: Any) -> str | None:
+def text_of(raw: Any) -> str | None:
     return raw.decode(errors="backslashreplace") if isinstance(raw, bytes) else raw
 
 
-def _put_ms(message: Message) -> int:
+def put_ms(message: Message) -> int:
     kind, at_ms = message.timestamp()
     return 0 if kind == TIMESTAMP_NOT_AVAILABLE else int(at_ms)
+
+
+def _short(key: bytes | None) -> bytes | None:
+    return key if key is not None and len(key) <= KEY_BYTES else None
 
 
 def _place(entry: Entry) -> tuple[int, int]:

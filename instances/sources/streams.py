@@ -26,7 +26,7 @@ import orjson
 import redis
 from django.conf import settings
 
-from instances.sources import RAW_BYTES, DeadLetter, Entry, SourceAway, Standing
+from instances.sources import LATEST_MS, RAW_BYTES, DeadLetter, Entry, SourceAway, Standing
 from tower import metrics
 
 log = logging.getLogger(__name__)
@@ -309,24 +309,23 @@ class RedisStream:
             pipe = self._client().pipeline(transaction=False)
             pipe.time()
             pipe.xlen(STREAM)
-            pipe.xlen(DEAD)
             pipe.xinfo_groups(STREAM)
             pipe.xpending(STREAM, GROUP)
             pipe.xinfo_consumers(STREAM, GROUP)
-            clock, length, dead, groups, pending, consumers = pipe.execute(raise_on_error=False)
-            for answer in (clock, length, dead):
+            clock, length, groups, pending, consumers = pipe.execute(raise_on_error=False)
+            for answer in (clock, length):
                 if isinstance(answer, Exception):
                     raise answer
             now = clock[0] * 1000 + clock[1] // 1000
             group = None if isinstance(groups, Exception) else _of(groups)
             if group is None:  # nobody has read here yet
-                return Standing(length, 0, self._age(now, "-", None) if length else 0, dead)
+                return Standing(length, 0, self._age(now, "-", None) if length else 0)
             unread = group["lag"]
             if unread is None:  # entries were deleted; then Redis does not count
                 unread = max(0, length - group["pending"])
             oldest = self._age(now, b"(" + group["last-delivered-id"], pending["min"]) if length else 0
             here = sum(one["idle"] <= PRESENT_MS for one in consumers)
-            return Standing(unread, group["pending"], oldest, dead, here)
+            return Standing(unread, group["pending"], oldest, here)
 
     def _age(self, now: int, unread_from: bytes | str, pending: bytes | None) -> int:
         rows: Any = self._client().xrange(STREAM, min=unread_from, count=1)
@@ -394,7 +393,7 @@ def _flat(fields: dict[bytes, bytes]) -> list[bytes]:
 
 def _words(letter: DeadLetter) -> tuple[str | bytes | int, ...]:
     entry = letter.entry
-    seen = datetime.fromtimestamp(min(entry.put_ms, 253402300799999) / 1000, UTC)
+    seen = datetime.fromtimestamp(min(entry.put_ms, LATEST_MS) / 1000, UTC)
     first_seen = seen.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     raw = entry.raw[:RAW_BYTES]
     return entry.id, letter.reason, letter.code, letter.field, raw, first_seen, entry.deliveries

@@ -24,6 +24,10 @@ SESSION_MS = {Mock: 2_000, Broker: 6_000}
 class Queue(Protocol):
     """``key`` says what belongs together; what has one key comes in order."""
 
+    #: Where a tower finds it (``TOWER_EVENTS_URL``), and what its pages call it.
+    url: str
+    name: str
+
     def put(self, *raws: bytes, key: str = "") -> None: ...
 
     def put_without_report(self) -> None: ...
@@ -44,6 +48,8 @@ class Queue(Protocol):
 
 
 class Streams:
+    url, name = "", "Redis"
+
     def __init__(self, server: Valkey) -> None:
         self._server = server
 
@@ -84,13 +90,16 @@ class Streams:
 class Topics:
     """On the mock, or on a real broker, of which each test has topics of its own."""
 
-    def __init__(self, server: Mock | Broker, *, partitions: int = 3) -> None:
+    name = "Kafka"
+
+    def __init__(self, server: Mock | Broker, *, partitions: int = 3, dead_partitions: int = 1) -> None:
         self.server = server
         self.address = Address(
             server.servers, f"t{secrets.token_hex(6)}.", {"security.protocol": "PLAINTEXT"}
         )
         server.create(self.address.prefix + "tms.task.events", partitions)
-        server.create(self.address.prefix + "tms.task.events.dead", 1)
+        server.create(self.address.prefix + "tms.task.events.dead", dead_partitions)
+        self.url = f"kafka://{server.servers}/?prefix={self.address.prefix}"
         self._producer: Any = Producer(self.address.client(**{"linger.ms": 0}))
         self._made: list[KafkaTopic] = []
 

@@ -11,7 +11,6 @@ from urllib.parse import quote
 import pytest
 
 from controls.models import Beat
-from instances import dead_letters
 from instances.models import Event
 from instances.sources import DeadLetter, Entry, SourceAway, kafka, queue
 from instances.sources.kafka import KafkaTopic
@@ -217,7 +216,7 @@ def test_letters_that_wait_for_long_stop_the_reading_before_memory_does(topics):
 
 @pytest.fixture
 def kafka_url(topics, settings):
-    settings.TOWER_EVENTS_URL = f"kafka://{topics.server.servers}/?prefix={topics.address.prefix}"
+    settings.TOWER_EVENTS_URL = topics.url
     return settings.TOWER_EVENTS_URL
 
 
@@ -241,10 +240,6 @@ def test_without_its_cluster_the_consumer_is_not_well(topics, kafka_url):
     check, _ = health.consumer()
 
     assert check["ok"] is False
-
-
-def test_dead_letters_of_redis_are_still_looked_at_there(kafka_url):
-    assert dead_letters.count() == 0
 
 
 def test_the_address_decides_who_reads(kafka_url):

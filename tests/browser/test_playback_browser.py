@@ -236,3 +236,19 @@ def test_the_bar_of_playback_is_accessible(new_page, hour, scheme):
 
     expect(bar(page)).to_be_visible()
     assert violations(page) == []
+
+
+def test_on_a_phone_its_button_stands_in_the_row_of_the_others_each_wide_enough_for_a_finger(new_page, hour):
+    page = open_page(new_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True), hour)
+    expect(page.locator("[data-past]")).to_be_visible()
+
+    boxes = [
+        it.bounding_box()
+        for it in page.locator(".tools :is(.chip, .icon-btn), .seg a, .legend a").all()
+        if it.is_visible()
+    ]
+
+    assert all(box["height"] >= 36 for box in boxes), boxes
+    tools = [it.bounding_box() for it in page.locator(".tools :is(.chip, .icon-btn):visible").all()]
+    assert len(tools) == 4
+    assert len({box["y"] + box["height"] / 2 for box in tools}) == 1, tools

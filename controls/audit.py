@@ -47,7 +47,7 @@ ICONS: Final[Mapping[ControlAction, str]] = {
     ControlAction.CANCEL: "stop",
 }
 OUTCOMES: Final[Mapping[Outcome, Promise | str]] = {
-    Outcome.TAKEN: gettext_lazy("Taken"),
+    Outcome.TAKEN: gettext_lazy("Accepted"),
     Outcome.ALREADY_ENDED: gettext_lazy("Refused: already ended"),
     Outcome.CANCELLED: gettext_lazy("Refused: under a cancel"),
     Outcome.NOT_PAUSED_HERE: gettext_lazy("Refused: not paused here"),

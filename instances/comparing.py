@@ -50,10 +50,10 @@ WIDTH: Final = len(STATUSES)
 
 STATUS, ONLY_A, ONLY_B, TIME = "status", "only_a", "only_b", "time"
 SHOWN: Final[Mapping[str, Promise | str]] = {
-    STATUS: gettext_lazy("Another status"),
+    STATUS: gettext_lazy("Different status"),
     ONLY_A: gettext_lazy("Only in A"),
     ONLY_B: gettext_lazy("Only in B"),
-    TIME: gettext_lazy("Another duration"),
+    TIME: gettext_lazy("Different duration"),
 }
 
 

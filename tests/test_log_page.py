@@ -335,10 +335,10 @@ def test_unattached_tasks_have_a_place_and_an_explanation(viewer: Client) -> Non
     html = viewer.get("/traces/T/").content.decode()
 
     (place,) = re.findall(r"<details class=\"loose\".*?</details>", html, re.DOTALL)
-    assert "7 tasks hang nowhere yet" in text_of(place) and "and 2 more" in text_of(place)
+    assert "7 tasks have no place in the tree yet" in text_of(place) and "and 2 more" in text_of(place)
     assert re.findall(r'href="\?node=([^"]*)"', place) == [f"loose{n}" for n in range(5)]
     register("loose0<root")
-    assert "6 tasks hang nowhere yet" in viewer.get("/traces/T/").content.decode()
+    assert "6 tasks have no place in the tree yet" in viewer.get("/traces/T/").content.decode()
 
 
 def test_where_all_is_attached_nothing_is_said_of_it(viewer: Client) -> None:

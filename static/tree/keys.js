@@ -57,7 +57,7 @@ export const KEYS = [
   [["}"], "olderRun", "key_run"],
   [["?"], "sheet", "key_sheet"],
 ];
-const SIGNS = /** @type {Record<string, string>} */ ({ ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→", PageUp: "PgUp", PageDown: "PgDn", Escape: "Esc", "-": "−", " ": "Space", "Control+K": "Ctrl K", "Shift+ArrowUp": "⇧ ↑", "Shift+ArrowDown": "⇧ ↓", "Shift+ArrowLeft": "⇧ ←", "Shift+ArrowRight": "⇧ →" });
+const SIGNS = /** @type {Record<string, string>} */ ({ ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→", PageUp: "PgUp", PageDown: "PgDn", Escape: "Esc", "-": "−", "Control+K": "Ctrl K", "Shift+ArrowUp": "⇧ ↑", "Shift+ArrowDown": "⇧ ↓", "Shift+ArrowLeft": "⇧ ←", "Shift+ArrowRight": "⇧ →" });
 /** What only an operator can do. */
 const CONTROL = new Set(["pause", "resume", "cancel", "mark", "markUp", "markDown"]);
 
@@ -86,7 +86,7 @@ export function showKeys(sheet, mayControl) {
   for (const word of new Set(shown.map(([, , name]) => name))) {
     const term = document.createElement("dt"), text = document.createElement("dd");
     const keys = shown.filter(([, , name]) => name === word).flatMap(([all]) => (all.length > 2 ? [all[0], "–", all[all.length - 1]] : all));
-    term.append(...keys.map((key) => (key === "–" ? " – " : Object.assign(document.createElement("kbd"), { textContent: SIGNS[key] ?? key }))));
+    term.append(...keys.map((key) => (key === "–" ? " – " : Object.assign(document.createElement("kbd"), { textContent: key === " " ? say("space") : (SIGNS[key] ?? key) }))));
     text.textContent = say(word);
     list.append(term, text);
   }

@@ -93,7 +93,7 @@ def test_pause_of_several_leads_to_what_became_of_each_also_after_a_reload(liste
     expect(listed.get_by_text("Asked of 2 runs.", exact=True).first).to_be_visible()
     listed.reload()
     expect(listed.locator("[data-control-id]")).to_have_count(2)
-    expect(listed.locator("[data-control-id]").first).to_contain_text("Taken")
+    expect(listed.locator("[data-control-id]").first).to_contain_text("Accepted")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -190,7 +190,7 @@ def test_the_menu_offers_what_the_row_takes(page, run):
 
     menu = page.locator("[data-row-menu]")
     expect(menu.locator("button:visible span")).to_have_text(
-        ["Details", "Mark, take the mark away", "Copy the link", "All reports of this task"]
+        ["Details", "Mark or unmark", "Copy the link", "All reports of this task"]
     )
     page.keyboard.press("End")
     page.keyboard.press("Enter")

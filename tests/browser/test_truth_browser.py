@@ -111,7 +111,7 @@ def test_unattached_tasks_are_told_of_until_they_find_their_place(page, run):
     expect(place).to_be_hidden()
 
     run.say("stray", "STARTED")
-    expect(place.locator("summary")).to_contain_text("1 task hangs nowhere yet")
+    expect(place.locator("summary")).to_contain_text("1 task has no place in the tree yet")
     place.locator("summary").click()
     place.get_by_role("link").click()
     expect(row(page, run, "stray")).to_have_attribute("aria-selected", "true")

@@ -94,4 +94,4 @@ def _why(error: TowerError) -> str:
         return _("The database does not answer right now. Nothing was changed; try again in a moment.")
     why = str(REASONS.get(error.code, ""))
     field = error.details.get("field", "")
-    return f"{why} ({field})" if why and field else why
+    return _("%(why)s Field: %(field)s") % {"why": why, "field": field} if why and field else why

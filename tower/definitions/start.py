@@ -47,16 +47,20 @@ class StartForm:
     def problems(self) -> list[tuple[str, str]]:
         """Each fault with the id of what it is about, for the summary above the form."""
         found = list(_problems(self.filled.fields))
-        found += [("others", f"{_('Other parameters')}: {e}") for e in self.filled.others_errors]
-        found += [("params", f"{_('Parameters')}: {e}") for e in self.text_errors]
-        return found + [("labels", f"{_('Labels')}: {e}") for e in self.labels_errors]
+        found += [("others", _said_of(_("Other parameters"), e)) for e in self.filled.others_errors]
+        found += [("params", _said_of(_("Parameters"), e)) for e in self.text_errors]
+        return found + [("labels", _said_of(_("Labels"), e)) for e in self.labels_errors]
 
 
 def _problems(fields: Iterable[parameters.Field], above: str = "") -> Iterator[tuple[str, str]]:
     for one in fields:
         title = f"{above}{one.title}"
-        yield from ((f"p{one.at}", f"{title}: {error}") for error in one.errors)
+        yield from ((f"p{one.at}", _said_of(title, error)) for error in one.errors)
         yield from _problems(one.fields, f"{title} › ")
+
+
+def _said_of(title: str, error: str) -> str:
+    return _("%(title)s: %(error)s") % {"title": title, "error": error}
 
 
 def fresh(definition: TaskDefinition, mode: str = FORM) -> StartForm:

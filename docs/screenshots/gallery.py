@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Error, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, Route, expect, sync_playwright
 
 from docs.screenshots.make import HERE, shoot, sign_in
 from docs.screenshots.scenes import ASKED, AT_FIRST, BARE, NIGHT, SCENES, Scene, nothing
@@ -117,11 +117,15 @@ class Gallery:
         page.goto(scene.path.format(**self.seen))
         if page.locator(".trace .grid").count():
             expect(page.locator(".trace .grid")).to_have_attribute("data-live", "live", timeout=60_000)
-        with contextlib.suppress(Error):  # a page that lives asks on
-            page.wait_for_load_state("networkidle", timeout=1_500)
+        self.settle(page)
         scene.act(page)
+        self.settle(page)  # it may have led to another page
         shoot(page, file)
         page.close()
+
+    def settle(self, page: Page) -> None:
+        with contextlib.suppress(Error):  # a page that lives asks on
+            page.wait_for_load_state("networkidle", timeout=1_500)
 
     @contextlib.contextmanager
     def context(self, scene: Scene, look: str, language: str) -> Iterator[BrowserContext]:

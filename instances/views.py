@@ -138,8 +138,9 @@ def context(request: HttpRequest, run: Trace, outline: Outline) -> dict[str, Any
     whole = outline.intents.get("")
     asked = whole.action if whole else RUN
     tab = request.GET.get("tab", "")
-    running = run.ended_ms is None
-    end = outline.now_ms if running else run.ended_ms or run.finished_ms or outline.now_ms
+    # As in the list of runs: its root tells, whatever is still open below it.
+    running = run.finished_ms is None
+    end = run.finished_ms or outline.now_ms
     return {
         "trace": run,
         "outline": outline,

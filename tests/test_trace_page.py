@@ -14,7 +14,7 @@ from instances import outline, textsearch, views
 from instances.models import TaskInstance
 from instances.views import link_of
 from tests.people import signed_in_as
-from tests.trees import a_tree
+from tests.trees import NOW_MS, a_tree
 from tower.schemas import ControlAction
 
 STATIC = Path(__file__).resolve().parents[1] / "static"
@@ -107,6 +107,15 @@ def test_the_grid_and_its_rows_carry_the_hooks(operator):
     assert [r["aria-level"] for r in (root, a, b, c)] == ["1", "2", "2", "3"]
     assert (b["aria-posinset"], b["aria-setsize"], b["aria-expanded"]) == ("2", "2", "true")
     assert "aria-expanded" not in a
+
+
+def test_a_run_took_as_long_as_its_root_even_where_a_task_is_still_open(operator):
+    going = a_tree("root:RUNNING(a:PENDING)")
+    ended = a_tree("root:FAILED(a:PENDING)")
+    ended.change("root", finished_ms=NOW_MS + 65_000)
+
+    assert "running for" in page(operator, going)
+    assert re.search(r">took <b class=\"num\">1:05<", page(operator, ended))
 
 
 def test_sums_are_those_of_all_below(operator):

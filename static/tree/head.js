@@ -91,7 +91,8 @@ export class Head {
     const place = this.part("[data-span]");
     const start = store.from;
     if (!Number.isFinite(start)) return set(place, say("not_started"));
-    const open = store.stillOpen(-1) > 0;
+    // Its root tells, as in the list of runs, whatever is still open below it.
+    const end = store.root < 0 ? NaN : store.end[store.root], open = Number.isNaN(end);
     const label = say(open ? "running_for" : "took");
     let figure = place.querySelector("b");
     if (!figure || place.firstChild.textContent.trim() !== label) {
@@ -100,7 +101,7 @@ export class Head {
       place.replaceChildren(`${label} `, figure);
     }
     delete figure.dataset.since;
-    set(figure, span((open ? now() : store.to) - start));
+    set(figure, span((open ? now() : end) - start));
   }
 
   #notices() {

@@ -144,6 +144,17 @@ def test_sums_status_and_title_of_the_head_follow(page, run):
     expect(page).to_have_title(re.compile("^✕ 1 failed · Tesla"))
 
 
+def test_a_run_whose_root_has_ended_runs_no_longer_though_a_task_is_open(page, run):
+    open_page(page, run)
+    run.say("root", "STARTED")
+    expect(page.locator("[data-span]")).to_contain_text("running for")
+
+    run.say("root", "FAILED")
+
+    expect(page.locator("[data-span]")).to_contain_text("took")
+    expect(page.locator(".legend li[data-status=PENDING]")).to_be_visible()
+
+
 def test_a_chosen_row_opens_its_details_and_is_a_link(page, run):
     run.say("a", "FAILED", error_code="HTTP_429", error_msg="<b>slow</b>", worker="pool-2")
     open_page(page, run)

@@ -41,7 +41,7 @@ class Flow(Load):
             "task_id": f"{trace}-{ordinal // 10 % (self._nodes if tree else 20)}",
             "event_type": KINDS[1],
             "payload": {"progress": ordinal % 100},
-            "timestamp_ms": 1_700_000_100_000 + ordinal,
+            "timestamp_ms": self.began_ms + ordinal,
         }
 
 

@@ -100,7 +100,8 @@ def refuse(page: Page) -> None:
 def start_wrongly(page: Page) -> None:
     page.locator("#p-year, [name*=year]").first.fill("soon")
     page.locator("[name=labels]").fill("no colon")
-    page.locator("[data-start] button[type=submit]").first.click()
+    with page.expect_navigation():  # else before icons and scripts
+        page.locator("[data-start] button[type=submit]").first.click()
     expect(page.locator("[data-problems]")).to_be_visible()
 
 

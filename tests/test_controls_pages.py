@@ -274,7 +274,7 @@ def test_the_audit_shows_who_asked_for_what_and_what_became_of_it(history, opera
     page = text(answer)
 
     assert listed(answer) == ["c4", "c3", "c2", "c1"]
-    assert re.search(r"chen\.y Cancel whole run in A run 1 running, 0 pending after \d+ ms Accepted", page)
+    assert re.search(r"chen\.y Cancel whole run · A run 1 running, 0 pending after \d+ ms Accepted", page)
     assert "li.wei Resume job in A run — Refused: not paused here held by a" in page
     assert "rate limit" in page
     assert 'href="/traces/T/?node=a"' in answer.content.decode()

@@ -239,7 +239,7 @@ def said() -> dict[str, str]:
         "idle_none": _("No time to fold: nothing idle is longer than a twentieth of the run."),
         "idle_off": _("Idle times are shown in full."),
         # playback
-        "past": _("Playback: {time}, the run as it was; live goes on beneath — Esc"),
+        "past": _("Playback: {time}, the run as it was; live goes on beneath"),
         "past_none": _("Nothing has begun yet: there is no past to play."),
         "past_unsure": _("Of unknown times, shown as they are now: {n}."),
         "past_again": _("Tried more than once, earlier attempts not shown: {n}."),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.auth.password_validation import password_validators_help_texts
 from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
 from django.db import connection
@@ -498,6 +499,12 @@ def test_a_new_person_has_a_password_of_12_to_128_characters() -> None:
     client.post("/admin/auth/user/add/", {"username": "new", "password1": PASSWORD, "password2": PASSWORD})
 
     assert User.objects.get(username="new").check_password(PASSWORD)
+
+
+def test_each_rule_of_a_new_password_is_said_once() -> None:
+    said = password_validators_help_texts()
+
+    assert all(said) and len(set(said)) == len(said) == 4
 
 
 def test_the_tokens_alphabet_has_no_sign_that_a_double_click_stops_at() -> None:

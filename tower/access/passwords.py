@@ -40,6 +40,9 @@ class NotGuessed(CommonPasswordValidator):
     def get_error_message(self) -> str:
         return _("This password is too easy to guess.")
 
+    def get_help_text(self) -> str:
+        return _("Nor may it be a common one made longer, repeated, or joined to a name.")
+
 
 def essence(password: str, name: str) -> str:
     """What is left of it without the words of the place, what stands around it, and repetition."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from pathlib import Path
 
-import axe_playwright_python
 import pytest
 from playwright.sync_api import expect
 
-AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
-RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+from tests.browser.axe import violations
+
 SCHEMA = {
     "type": "object",
     "required": ["target", "year"],
@@ -239,33 +237,13 @@ def test_a_filter_of_the_list_acts_at_once(page):
     expect(page.locator(f"[data-definition='{OFF}']")).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing(new_page, name, scheme):
-    page = new_page(color_scheme=scheme)
-    page.add_init_script(AXE)
-    page.goto(PAGES[name])
-    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
-
-    assert problems(page) == []
-
-
-def problems(page):
-    return page.evaluate(
-        "async (rules) => (await axe.run(document, rules)).violations"
-        ".map((v) => `${v.id}: ${v.nodes.map((n) => `${n.target} ${n.failureSummary}`).join(' | ')}`)",
-        RULES,
-    )
-
-
 def test_the_form_with_errors_is_accessible_too(page):
-    page.add_init_script(AXE)
     page.goto(f"/definitions/{FORM}/")
     page.get_by_label("Fiscal year").fill("soon")
     page.click("form[data-start] button[type=submit]")
     expect(page.locator("[data-problems]")).to_be_visible()
 
-    assert problems(page) == []
+    assert violations(page) == []
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from pathlib import Path
 
-import axe_playwright_python
 import pytest
 import redis
 from playwright.sync_api import expect
 
 from tests import servers
+from tests.browser.axe import violations
 
-AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
 #: Parts of axe's best practices that name no failure of WCAG are left to the reviewer.
-RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
 PAGES = {"sign-in": "/login/", "runs": "/", "health": "/health/", "dead letters": "/dead-letters/"}
 
 
@@ -68,26 +65,6 @@ def start(tower, trace, **more):
 
 def row(page, trace):
     return page.locator(f"[role=row][data-trace='{trace}']")
-
-
-def problems(page):
-    return page.evaluate(
-        "async (rules) => (await axe.run(document, rules)).violations"
-        ".map((v) => `${v.id}: ${v.nodes.map((n) => `${n.target} ${n.failureSummary}`).join(' | ')}`)",
-        RULES,
-    )
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing(new_page, a_run, name, scheme):
-    options = {"storage_state": None} if name == "sign-in" else {}
-    page = new_page(color_scheme=scheme, **options)
-    page.add_init_script(AXE)
-    page.goto(PAGES[name])
-    expect(page.locator("h1")).to_be_visible()
-
-    assert problems(page) == []
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -437,12 +414,11 @@ def test_filters_are_saved_as_a_view_that_opens_the_list_and_goes_again(new_page
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_filters_sorts_and_the_open_menu_of_views_are_accessible(new_page, a_run, scheme):
     page = new_page(color_scheme=scheme)
-    page.add_init_script(AXE)
     page.goto("/?label=team:x&status=FAILED&sort=longest&job_id=pages")
     page.get_by_role("button", name="Views").click()
     expect(page.get_by_label("Save these filters as")).to_be_visible()
 
-    assert problems(page) == []
+    assert violations(page) == []
 
 
 def test_the_strip_has_a_text_alternative(page, a_run):

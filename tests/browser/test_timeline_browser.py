@@ -15,14 +15,10 @@ from tests.servers import until
 MINUTE = 60_000
 
 
-class Hour(Run):
-    began = 0
-
-
 @pytest.fixture
 def hour(live_tower):
     """A run of an hour, long over: a, an idle half an hour, then b, and c beside it."""
-    run = Hour(live_tower, "a b c")
+    run = Run(live_tower, "a b c")
     run.began = (time.time_ns() // 1_000_000) - 120 * MINUTE
     run.register("a1", "a")
     for name, start, end in (

@@ -36,7 +36,7 @@ TARGET_RATIO, TARGET_SQLITE, TARGET_SINGLE, TARGET_CPU_MS = 0.8, 25_000, 1_000, 
 #: Reports one by one, on so many connections at once.
 SINGLES, LINES = 4_000, 16
 #: Requests that are under way at once where batches are sent.
-CONNECTIONS = 4
+CONNECTIONS = 8
 KINDS = ("STARTED", "PROGRESS", "PROGRESS", "COMPLETED")
 STREAM = "tms.task.events"
 TICK = os.sysconf("SC_CLK_TCK")

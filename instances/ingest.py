@@ -64,6 +64,8 @@ class IngestReport:
     rejected: Rejected = field(default_factory=list)
     commands: dict[str, str] = field(default_factory=dict)
     warnings: list[Warned] = field(default_factory=list)
+    #: Of ``ingest_sent``: what it did not touch.
+    left: list[Sent] = field(default_factory=list)
 
     def add(self, other: IngestReport) -> None:
         self.accepted += other.accepted
@@ -132,10 +134,11 @@ def reports_in(raw: Sequence[Any]) -> Request[IngestReport]:
 def ingest_sent(sent: list[Sent], *, source: str) -> IngestReport:
     """The same for reports that were read already, as one transaction in the caller's thread.
 
+    Those of runs that another transaction holds are ``left``, for the next call, where there are others:
+    consumers hold what follows each other, meet at the run between them, and would take turns there.
     Raises what the database or the fold raised; nothing was stored then.
     """
-    [report] = in_transaction(partial(_commit_events, [sent], source=source))
-    return report
+    return in_transaction(partial(_commit_free, sent, source))
 
 
 def register(raw: Sequence[Any]) -> RegisterReport:
@@ -213,7 +216,8 @@ class Request(Generic[Told]):
         stored = 0
         for part in self.parts:
             try:
-                self.report.add((yield submit(self.door, part, size=len(part), who=who)))
+                runs = {item.trace_id for item in part}
+                self.report.add((yield submit(self.door, part, size=len(part), who=who, runs=runs)))
                 stored += 1
             except TowerError as error:
                 if not stored:
@@ -228,14 +232,26 @@ class Request(Generic[Told]):
 # -- one transaction
 
 
-def _commit_events(parts: Sequence[list[Sent]], *, source: str = "rest") -> list[IngestReport]:
-    work = Work(now_ms())
+def _commit_events(parts: Sequence[list[Sent]]) -> list[IngestReport]:
+    return _fold_in(Work(now_ms()), parts, "rest")
+
+
+def _fold_in(work: Work, parts: Sequence[list[Sent]], source: str) -> list[IngestReport]:
     gone = _open(work, {sent.trace_id for part in parts for sent in part})
     reports = fold(work, _without(gone, parts), source)
     for report, part in zip(reports, parts, strict=True):
         report.rejected += _gone_in(gone, part, lambda sent: sent.report.event_id)
     _close(work)
     return reports
+
+
+def _commit_free(sent: list[Sent], source: str) -> IngestReport:
+    work = Work(now_ms())
+    held = work.lock_free({one.trace_id for one in sent})
+    free = [one for one in sent if one.trace_id not in held] if held else sent
+    report = _fold_in(work, [free], source)[0]
+    report.left = [one for one in sent if one.trace_id in held] if held else []
+    return report
 
 
 def _commit_tasks(parts: Sequence[list[Registering]]) -> list[RegisterReport]:
@@ -252,10 +268,9 @@ def _commit_tasks(parts: Sequence[list[Registering]]) -> list[RegisterReport]:
 
 
 def _open(work: Work, trace_ids: set[str]) -> set[str]:
-    """Lock the traces, make those that are new; the ids of those that were pruned."""
-    missing = set(work.lock(trace_ids))
-    if not missing:
-        return missing
+    """Lock the traces that are not locked yet, make those that are new; the ids of those that were pruned."""
+    if not (others := trace_ids - work.by_trace_id.keys()) or not (missing := work.lock(others)):
+        return set()
     gone = rows.pruned(missing, work.now_ms - settings.TOWER_TOMBSTONE_DAYS * DAY_MS)
     if fresh := missing - gone:
         if rows.is_postgres():

@@ -152,7 +152,10 @@ class Pump:
             return
         for index, _, refusal in report.rejected:
             hand.refuse(entry_of[index], refusal)
-        hand.stored |= {entry_of[one.index].id for one in sent} - hand.letters.keys()
+        left = {entry_of[one.index].id for one in report.left}
+        hand.stored |= {entry_of[one.index].id for one in sent} - hand.letters.keys() - left
+        if report.left:
+            self._store(hand, entry_of, report.left)
 
     def _halve(self, hand: Hand, entry_of: Sequence[Entry], sent: list[Sent]) -> None:
         middle = len(sent) // 2

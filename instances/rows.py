@@ -269,16 +269,17 @@ def by_index() -> None:
 _TRACE_LIST = ", ".join(name for name, _ in TRACE_COLUMNS)
 
 
-def lock_traces(ids: Iterable[str]) -> list[Row]:
+def lock_traces(ids: Iterable[str], *, wait: bool = True) -> list[Row]:
     """(id, *TRACE_COLUMNS) of those that exist, locked in order of number.
 
     A statement of its own: one that waits for a lock goes on with its old
-    snapshot, and two last children would each miss the other.
+    snapshot, and two last children would each miss the other. Without ``wait``
+    those that another transaction holds are left out.
     """
     if is_postgres():
         return run(
             f"SELECT id, {_TRACE_LIST} FROM instances_trace WHERE id = ANY(%s::text[])"
-            " ORDER BY number FOR NO KEY UPDATE",
+            f" ORDER BY number FOR NO KEY UPDATE{'' if wait else ' SKIP LOCKED'}",
             [_text(list(ids))],
         )
     return run(
@@ -286,6 +287,12 @@ def lock_traces(ids: Iterable[str]) -> list[Row]:
         " ORDER BY number",
         [orjson.dumps(list(ids)).decode()],
     )
+
+
+def traces_among(ids: Iterable[str]) -> set[str]:
+    """Those of them that exist."""
+    among, params = _among(list(ids))
+    return {row[0] for row in run(f"SELECT id FROM instances_trace WHERE id {among}", params)}
 
 
 def lock_numbers(numbers: Iterable[int]) -> list[Row]:

@@ -137,13 +137,22 @@ class Work:
 
     # -- loading
 
-    def lock(self, trace_ids: Iterable[str]) -> list[str]:
+    def lock(self, trace_ids: Iterable[str]) -> set[str]:
         """Lock the traces in order of number; the ids that do not exist yet."""
         wanted = set(trace_ids)
         rows.by_index()
         for row in rows.lock_traces(wanted):
             self._take(TraceWork.of(row))
-        return sorted(wanted - self.by_trace_id.keys())
+        return wanted - self.by_trace_id.keys()
+
+    def lock_free(self, trace_ids: Iterable[str]) -> set[str]:
+        """Lock those that nobody holds; the ids of the others, where there are some of both."""
+        wanted = set(trace_ids)
+        rows.by_index()
+        for row in rows.lock_traces(wanted, wait=False):
+            self._take(TraceWork.of(row))
+        held = wanted - self.by_trace_id.keys()
+        return rows.traces_among(held) if held and self.traces else set()
 
     def lock_number(self, number: int) -> TraceWork | None:
         rows.by_index()

@@ -15,9 +15,10 @@ import random
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +43,8 @@ ON_A_SERVER = 2
 #: Rows that wait before the second takes part: of a small load it would make groups half as large, and
 #: wait with them for the same traces (measured: reports one by one on 16 connections, 0.7 x).
 WORTH_A_SECOND = 200
+#: Jobs that are looked at for one that wants no run of the other thread's.
+LOOKED_AT = 32
 
 
 @dataclass(slots=True)
@@ -50,6 +53,8 @@ class Job:
 
     ``size`` counts its rows. Jobs of one ``door`` may share a transaction: the
     door is called once with all their parts and gives back one answer a part.
+    ``runs`` are the ids of those that it locks: two transactions that meet in one
+    would take turns.
     """
 
     door: Callable[[Sequence[Any]], Sequence[Any]]
@@ -57,6 +62,7 @@ class Job:
     size: int
     #: Whose turn it takes.
     who: str = ""
+    runs: Set[str] = frozenset()
     future: Future[Any] = field(default_factory=Future)
 
 
@@ -83,15 +89,17 @@ class Turns:
         self._of.setdefault(job.who, deque()).append(job)
         self.size += job.size
 
-    def take(self) -> Job | None:
-        if not self._of:
-            return None
-        who, jobs = self._of.popitem(last=False)
-        job = jobs.popleft()
+    def next(self, held: Set[str]) -> Job | None:
+        """Whose turn it is, of those that want none of the runs that are ``held``."""
+        waiting = chain.from_iterable(self._of.values()) if held else (jobs[0] for jobs in self._of.values())
+        return next((job for job in islice(waiting, LOOKED_AT) if job.runs.isdisjoint(held)), None)
+
+    def take(self, job: Job) -> None:
+        jobs = self._of.pop(job.who)
+        jobs.remove(job)
         if jobs:
-            self._of[who] = jobs
+            self._of[job.who] = jobs  # behind all others
         self.size -= job.size
-        return job
 
 
 class Writer:
@@ -103,14 +111,17 @@ class Writer:
         self._unanswered = 0
         self._more = threading.Condition()
         self._busy = 0
+        #: The runs of the transactions that are under way.
+        self._held: set[str] = set()
         self._threads: list[threading.Thread] = []
         self._closed = False
 
     def submit(
-        self, door: Callable[[Sequence[Any]], Sequence[Any]], part: Any, *, size: int, who: str = ""
-    ) -> Future[Any]:
+        self, door: Callable[[Sequence[Any]], Sequence[Any]], part: Any, *, size: int, who: str = "",
+        runs: Set[str] = frozenset(),
+    ) -> Future[Any]:  # fmt: skip
         """Hand one part over; its answer comes through the future after the commit."""
-        job = Job(door, part, size, who)
+        job = Job(door, part, size, who, runs)
         with self._more:
             if self._unanswered >= settings.TOWER_INGEST_INFLIGHT:
                 raise Backpressure("Too many requests wait for the database; try again.")
@@ -151,45 +162,46 @@ class Writer:
             self._unanswered -= 1
 
     def _run(self) -> None:
-        carried: Job | None = None
         while True:
             with self._more:
-                while carried is None and not self._closed and not self._calls():
+                while not self._closed and not self._calls():
                     self._more.wait()
                 if self._closed:
                     return
                 self._busy += 1
-                group, carried = self._group(carried)
+                group = self._group()
+                runs = set().union(*(job.runs for job in group))
+                self._held |= runs
             if group:
                 commit(group)
             with self._more:
                 self._busy -= 1
+                self._held -= runs
+                self._more.notify()  # what waited for these runs
 
     def _calls(self) -> bool:
         """Whether one more thread should take up what waits."""
         if self._urgent or (self._jobs and not self._busy):
             return True
-        return self._jobs.size >= WORTH_A_SECOND
+        return self._jobs.size >= WORTH_A_SECOND and self._jobs.next(self._held) is not None
 
-    def _group(self, carried: Job | None) -> tuple[list[Job], Job | None]:
-        """The next transaction: an urgent one alone, or what fits; a job that does not is carried on."""
+    def _group(self) -> list[Job]:
+        """The next transaction: an urgent one alone, or what fits into one."""
         if self._urgent:
             urgent = self._urgent.popleft()
             urgent.future.set_running_or_notify_cancel()
-            return [urgent], carried
-        group, size = ([carried], carried.size) if carried else ([], 0)
-        while size < settings.TOWER_EVENT_BATCH:
-            job = self._jobs.take()
-            if job is None:
+            return [urgent]
+        group: list[Job] = []
+        size, most = 0, settings.TOWER_EVENT_BATCH
+        while size < most and (job := self._jobs.next(self._held)) is not None:
+            if group and (job.door is not group[0].door or size + job.size > most):
                 break
+            self._jobs.take(job)
             # From here on it cannot be cancelled; before, who asked has gone, and nothing was promised.
-            if not job.future.set_running_or_notify_cancel():
-                continue
-            if group and (job.door is not group[0].door or size + job.size > settings.TOWER_EVENT_BATCH):
-                return group, job
-            group.append(job)
-            size += job.size
-        return group, None
+            if job.future.set_running_or_notify_cancel():
+                group.append(job)
+                size += job.size
+        return group
 
 
 def commit(group: list[Job]) -> None:
@@ -300,9 +312,10 @@ _writer = Writer()
 
 
 def submit(
-    door: Callable[[Sequence[Any]], Sequence[Any]], part: Any, *, size: int, who: str = ""
-) -> Future[Any]:
-    return _writer.submit(door, part, size=size, who=who)
+    door: Callable[[Sequence[Any]], Sequence[Any]], part: Any, *, size: int, who: str = "",
+    runs: Set[str] = frozenset(),
+) -> Future[Any]:  # fmt: skip
+    return _writer.submit(door, part, size=size, who=who, runs=runs)
 
 
 def in_turn(work: Callable[[], T]) -> T:

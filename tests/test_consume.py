@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import OperationalError, ProgrammingError
+from django.db import OperationalError, ProgrammingError, connection, transaction
 from redis.exceptions import ResponseError
 
 from controls import sweep
@@ -106,6 +106,31 @@ def test_what_waits_is_one_transaction():
 
     assert Event.objects.count() == 1_200
     assert Trace.objects.get().seq == 1
+
+
+def test_what_is_free_is_folded_before_a_run_that_another_holds():
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer")
+    put(event("e1", trace_id="held"), event("e2", trace_id="free"))
+    drain()
+    put(event("e3", trace_id="held"), event("e4", trace_id="free"))
+    holds = threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            list(Trace.objects.select_for_update().filter(id="held"))
+            holds.set()
+            until(lambda: "e4" in stored(), "what is free is folded meanwhile")
+        connection.close()
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert holds.wait(20)
+    drain()
+    other.join(20)
+
+    assert sorted(stored()) == ["e1", "e2", "e3", "e4"]
+    assert letters() == []
 
 
 def test_the_same_report_over_rest_and_over_the_queue_counts_once():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from instances import writer
 from instances.landing import landed
@@ -20,19 +21,19 @@ pytestmark = pytest.mark.django_db(transaction=True)
 class Held:
     """A writer whose one thread is busy until it is let go; what it is given then waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, runs: Set[str] = frozenset()) -> None:
         self.writer, self.seen = Writer(), list[Any]()
         self._door = self.door  # one object: parts of one door commit together
         self._busy, self._free = threading.Event(), threading.Event()
-        self.first = self.writer.submit(self._hold, "first", size=1)
+        self.first = self.writer.submit(self._hold, "first", size=1, runs=runs)
         assert self._busy.wait(20)
 
     def door(self, parts: Sequence[Any]) -> Sequence[Any]:
         self.seen.append(list(parts))
         return list(parts)
 
-    def submit(self, part: Any, who: str = "") -> Any:
-        return self.writer.submit(self._door, part, size=1, who=who)
+    def submit(self, part: Any, who: str = "", runs: Set[str] = frozenset()) -> Any:
+        return self.writer.submit(self._door, part, size=1, who=who, runs=runs)
 
     def go(self) -> None:
         self._free.set()
@@ -72,6 +73,21 @@ def test_f26_who_floods_waits_for_itself_and_not_the_others_for_it(held, setting
         future.result(20)
     order = [part for parts in held.seen for part in parts]
     assert order == ["flood 0", "one", "three", "flood 1", "two", "flood 2", "flood 3"]
+
+
+def test_a_second_thread_takes_what_wants_no_run_of_the_first_and_leaves_the_rest(monkeypatch):
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer")
+    monkeypatch.setattr(writer, "WORTH_A_SECOND", 1)
+    first = Held(runs={"a"})
+    same, other = first.submit("same", runs={"a"}), first.submit("other", runs={"b", "c"})
+
+    assert other.result(20) == "other"
+    assert not same.running()
+    first.go()
+
+    assert same.result(20) == "same"
+    assert first.first.result(20) == "first"
 
 
 def test_who_went_away_while_waiting_is_left_out_and_the_others_are_answered(held):

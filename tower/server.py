@@ -10,6 +10,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from io import BytesIO
 from typing import Any
 
 import daphne.server  # first: it installs the reactor
@@ -35,6 +36,10 @@ GOING_AWAY = 1001
 #: Written and not taken off by the client: then the next request of the same line waits, and a socket ends.
 MOST_UNSENT = 1 << 20
 MOST_UNSENT_LIVE = 4 * settings.TOWER_WS_MAX_MESSAGE_OUT
+#: A body of so many bytes is kept in memory as it comes, a larger one in a file. Twisted's own 100 kB is
+#: half of a batch of 1,000; each read and write of a file lets go of the interpreter, and waits for it
+#: behind the write threads.
+IN_MEMORY = 512 << 10
 #: Between two looks at whether it was taken off.
 LOOK_SECONDS = 0.05
 #: Messages of a socket that its consumer has not come to; as many as it takes in a second.
@@ -60,6 +65,8 @@ class LimitedRequest(WebRequest):
 
     def gotLength(self, length: int | None) -> None:
         super().gotLength(length)
+        if length is not None and length <= IN_MEMORY:
+            self.content = BytesIO()
         if length is not None and length > settings.TOWER_MAX_BODY_BYTES:
             self._too_large()
 
@@ -278,6 +285,8 @@ class TowerServer(Server):
             server_name="",
             websocket_max_message_size=settings.TOWER_WS_MAX_MESSAGE_IN,
             websocket_max_frame_size=settings.TOWER_WS_MAX_MESSAGE_IN,
+            # A body is handed over in one piece; it is here already.
+            request_buffer_size=settings.TOWER_MAX_BODY_BYTES + 1,
         )
         self.listening = listening
         self.ready = ready

@@ -14,6 +14,9 @@ from django.http.response import HttpResponseBase
 
 
 class OneHop(ASGIHandler):
+    #: An answer goes to the server in one piece: it is whole in memory, and 6 MB were a hundred messages.
+    chunk_size = 1 << 30
+
     def load_middleware(self, is_async: bool = False) -> None:
         super().load_middleware(is_async=False)
 

@@ -40,6 +40,10 @@ MOST_UNSENT_LIVE = 4 * settings.TOWER_WS_MAX_MESSAGE_OUT
 #: half of a batch of 1,000; each read and write of a file lets go of the interpreter, and waits for it
 #: behind the write threads.
 IN_MEMORY = 512 << 10
+#: A longer body is not copied behind its head.
+WITH_HEAD = 64 << 10
+#: Twisted's own 128 KiB is a turn of the loop each.
+SENT_AT_ONCE = 1 << 20
 #: Between two looks at whether it was taken off.
 LOOK_SECONDS = 0.05
 #: Messages of a socket that its consumer has not come to; as many as it takes in a second.
@@ -148,8 +152,12 @@ class LimitedRequest(WebRequest):
             parts += (b"%s: %s\r\n" % (name, value) for value in values)
         if not counted:
             parts.append(b"Content-Length: %d\r\n" % len(body))
-        parts += b"\r\n", body
+        parts.append(b"\r\n")
+        if len(body) <= WITH_HEAD:
+            parts.append(body)
         write_now(self.channel.transport, b"".join(parts))
+        if len(body) > WITH_HEAD:
+            write_now(self.channel.transport, body)
         self.finish()
 
     # -- refusals
@@ -238,11 +246,16 @@ def unsent(transport: Any) -> int:
 
 def write_now(transport: Any, data: bytes) -> None:
     """As much as the kernel takes at once, if nothing waits before it; the rest by Twisted."""
-    sent = 0 if unsent(transport) or transport.disconnecting else transport.writeSomeData(data)
-    if not isinstance(sent, int):  # the line is lost; Twisted finds that out by itself
-        sent = 0
-    if sent < len(data):
-        transport.write(data[sent:])
+    transport.SEND_LIMIT = SENT_AT_ONCE
+    waits = unsent(transport) or transport.disconnecting or not transport.connected
+    sent = None if waits else transport.writeSomeData(data)
+    if not isinstance(sent, int):  # or the line is lost, which Twisted finds out by itself
+        transport.write(data)
+    elif sent < len(data):
+        # As ``write`` does it, but without two copies of what is left, which may be 16 MiB.
+        transport.dataBuffer, transport.offset = data, sent
+        transport._maybePauseProducer()
+        transport.startWriting()
 
 
 def discard(_data: bytes) -> None:

@@ -357,7 +357,8 @@ class Places:
 
 def skeleton(head: Head) -> dict[int, int | None]:
     """n → the parent's n, of a whole tree, in order of ``n``."""
-    rows = run(f"SELECT n, parent_id FROM {TASK} WHERE pk >= %s AND pk < %s ORDER BY pk", head.keys)
+    sql = f"SELECT n, parent_id FROM {TASK} WHERE pk >= %s AND pk < %s ORDER BY pk"
+    rows = run(sql, head.keys, binary=True)
     return {n: None if parent is None else parent & MASK for n, parent in rows}
 
 

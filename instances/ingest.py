@@ -587,7 +587,7 @@ def _record(work: Work, one: _Told) -> None:
     report, node, sent = one.report, one.node, one.sent
     if one.verdict is Verdict.APPLIED and not node.attached:
         one.verdict = Verdict.UNATTACHED
-    warnings = _stored(tuple((w.code, w.field) for w in sent.warnings)) if sent.warnings else None
+    warnings = _stored(tuple([(w.code, w.field) for w in sent.warnings])) if sent.warnings else None
     work.log(
         one.trace, node, report.event_id, report.kind, report.ms, sent.payload,
         Origin.ACTOR, one.verdict, report.parent_id, report.actor_type, warnings,

@@ -88,7 +88,7 @@ def said() -> dict[str, str]:
         "no_code": _("no error code"),
         "code_unknown": _("error code is being asked for…"),
         "cause": _("{code}, {n} failed"),
-        "none_found": _("No task matches."),
+        "none_found": _("No task matches. “All tasks” shows the whole run again."),
         "none_yet": _("No tasks yet. They appear here as their actors report them."),
         # notices
         "pausing": _("Pausing {name}"),

@@ -139,7 +139,7 @@ def test_many_come_in_pages(admin, settings):
 
 
 def test_none_says_what_would_lie_there(admin):
-    assert "Nothing lies here" in admin.get(PAGE).content.decode()
+    assert "No dead letters" in admin.get(PAGE).content.decode()
 
 
 def test_without_redis_the_page_says_so(admin, valkey):

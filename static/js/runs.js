@@ -324,7 +324,7 @@ const line = keepOpen(list.dataset.socket, {
   hello: view,
   onFrame: (frame) => takes[frame.op]?.(frame),
   onState(state, code) {
-    badge(state);
+    badge(state, "", state === "late" ? "lost" : state);
     list.dataset.live = state;
     if (code === 4401) location.reload(); // to the sign-in, and back here
   },

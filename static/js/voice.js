@@ -37,12 +37,12 @@ function leaveLater(part, ms) {
   }, ms);
 }
 
-/** The badge in the bar: `state` is live, late, off or rest; `detail` a few characters such as "0.2 s". */
-export function badge(state, detail = "") {
+/** The badge in the bar: `state` is live, late, off or rest; `detail` a few characters such as "0.2 s"; `named`: lost, for late. */
+export function badge(state, detail = "", named = state) {
   const part = document.getElementById("live");
   if (!part) return;
-  const word = part.dataset[`word${state[0].toUpperCase()}${state.slice(1)}`];
-  if (part.dataset.live !== state || part.hidden) {
+  const word = part.dataset[`word${named[0].toUpperCase()}${named.slice(1)}`];
+  if (part.dataset.live !== state || part.hidden || part.firstElementChild.textContent !== word) {
     part.dataset.live = state;
     part.hidden = false;
     part.firstElementChild.textContent = word;

@@ -38,7 +38,7 @@ export class Liveness {
       const rest = store.stillOpen(-1) === 0 && Number.isFinite(store.to);
       const polling = why === "polling" || this.mode === "poll";
       badge(rest && !polling ? "rest" : "live", polling ? say("polling") : rest ? when(store.to) : "");
-    } else badge(next, "");
+    } else badge(next, "", next === "late" && why !== "catching_up" && why !== "connecting" ? "lost" : next);
     if (next === "off") this.#toastOnce(why);
   }
 

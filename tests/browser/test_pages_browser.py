@@ -170,7 +170,7 @@ def test_the_badge_says_when_the_line_is_lost(page, a_run):
     page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
 
     expect(page.locator("#live")).to_have_attribute("data-live", "late")
-    expect(page.locator("#live")).to_contain_text("Catching up")
+    expect(page.locator("#live")).to_contain_text("Reconnecting")
 
 
 def test_times_are_the_readers_own(new_page, a_run):

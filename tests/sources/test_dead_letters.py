@@ -99,7 +99,7 @@ def test_many_come_in_pages_in_both_directions(tower, admin, settings):
 
 
 def test_where_nobody_put_anything_nothing_lies(tower, admin):
-    assert b"Nothing lies here" in admin.get(PAGE).content
+    assert b"No dead letters" in admin.get(PAGE).content
     assert health.consumer()[0]["dead"] == 0
 
 

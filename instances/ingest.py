@@ -382,7 +382,7 @@ class _Told:
 def fold(work: Work, parts: Sequence[list[Sent]], source: str) -> list[IngestReport]:
     """Record the new reports, fold them into their tasks, roll up; one answer a part."""
     answers = [IngestReport() for _ in parts]
-    told = list(_told(work, answers, parts))
+    told = list(_looked_up(work, answers, parts))
     fresh = _fresh(work, told)
     _load(work, told, fresh)
     arrived = _arrive(work, fresh)
@@ -400,7 +400,7 @@ def fold(work: Work, parts: Sequence[list[Sent]], source: str) -> list[IngestRep
     return answers
 
 
-def _told(work: Work, answers: Sequence[IngestReport], parts: Sequence[list[Sent]]) -> Iterator[_Told]:
+def _looked_up(work: Work, answers: Sequence[IngestReport], parts: Sequence[list[Sent]]) -> Iterator[_Told]:
     traces = work.by_trace_id
     for answer, part in zip(answers, parts, strict=True):
         for sent in part:

@@ -47,7 +47,7 @@ WORTH_A_SECOND = 200
 LOOKED_AT = 32
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Job:
     """One request's part of a transaction.
 
@@ -91,8 +91,11 @@ class Turns:
 
     def next(self, held: Set[str]) -> Job | None:
         """Whose turn it is, of those that want none of the runs that are ``held``."""
-        waiting = chain.from_iterable(self._of.values()) if held else (jobs[0] for jobs in self._of.values())
-        return next((job for job in islice(waiting, LOOKED_AT) if job.runs.isdisjoint(held)), None)
+        # The first of each sender before the second of any: who floods one run hides nobody.
+        firsts = (jobs[0] for jobs in self._of.values())
+        others = chain.from_iterable(islice(jobs, 1, None) for jobs in self._of.values())
+        waiting = islice(chain(firsts, others), LOOKED_AT)
+        return next((job for job in waiting if job.runs.isdisjoint(held)), None)
 
     def take(self, job: Job) -> None:
         jobs = self._of.pop(job.who)

@@ -90,6 +90,20 @@ def test_a_second_thread_takes_what_wants_no_run_of_the_first_and_leaves_the_res
     assert first.first.result(20) == "first"
 
 
+def test_f26_who_floods_a_run_that_is_held_hides_no_other_sender_from_the_second_thread(monkeypatch):
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer")
+    monkeypatch.setattr(writer, "WORTH_A_SECOND", 1)
+    first = Held(runs={"a"})
+    flood = [first.submit(k, "flooder", {"a"}) for k in range(writer.LOOKED_AT + 1)]
+    quiet = first.submit("quiet", "quiet", {"b"})
+
+    assert quiet.result(20) == "quiet"
+    first.go()
+
+    assert [future.result(20) for future in flood] == list(range(len(flood)))
+
+
 def test_who_went_away_while_waiting_is_left_out_and_the_others_are_answered(held):
     gone, stays = held.submit("gone"), held.submit("stays")
     gone.cancel()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,11 +20,11 @@ from tests.servers import until
 from tests.sources.mock import TOPIC_FORBIDDEN
 from tests.sources.queues import Topics
 from tests.sources.test_contract import a_pump, drained, event, got, is_away, stored
+from tests.test_dead_letters_page import PAGE, act, rows, said
 from tower import health
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-PAGE = "/dead-letters/"
 #: Numbers of the protocol.
 FETCH, LIST_OFFSETS = 1, 2
 
@@ -51,18 +50,6 @@ def a_letter(raw: bytes = b"{", code: str = "invalid_json", **more: Any) -> str:
 
 def ids() -> list[str]:
     return [letter.id for letter in dead_letters.place().newest(1_000)]
-
-
-def act(client, action, *letters, **more):
-    return client.post(PAGE, {"action": action, "letter": letters, **more}, follow=True)
-
-
-def said(answer):
-    return [str(message) for message in answer.context["messages"]]
-
-
-def rows(answer):
-    return re.findall(r'data-letter="([^"]+)"', answer.content.decode())
 
 
 # -- every kind of queue

@@ -94,7 +94,7 @@ def open_below(key: int) -> Affected:
 def parts_of(trace: Trace, key: int | None) -> list[Part]:
     """Everything below a place (None: the whole tree) by status and kind, in the order of the enums."""
     if key is None:
-        tasks = TaskInstance.objects.filter(tree_id=trace.number).order_by()
+        tasks = TaskInstance.of_tree(trace.number).order_by()
         found: Iterable[Any] = tasks.values_list("status", "kind").annotate(Count("key"))
     else:
         found = _rows(_COUNTED_BELOW, key)

@@ -156,6 +156,14 @@ class TaskInstance(MPTTModel):
     def __str__(self) -> str:
         return str(self.id)
 
+    @classmethod
+    def of_tree(cls, number: int) -> models.QuerySet[TaskInstance]:
+        """The tasks of one tree by the range of their keys: ``tree_id`` by itself has no index."""
+        tasks: models.QuerySet[TaskInstance] = cls.objects.filter(
+            key__gte=number << 32, key__lt=(number + 1) << 32
+        )
+        return tasks.order_by("key")
+
     def save(self, *args: Any, **kwargs: Any) -> None:
         raise TypeError("tasks are written by instances.ingest and instances.tree only")
 

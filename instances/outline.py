@@ -320,8 +320,7 @@ class Outline:
         return Counter(dict(enumerate((t.pending, t.running, t.success, t.failed, t.cancelled, t.skipped))))
 
     def _rows(self, **where: Any) -> Any:
-        low = self.trace.number << 32
-        return TaskInstance.objects.filter(key__gte=low, key__lt=low + (1 << 32), **where).order_by("key")
+        return TaskInstance.of_tree(self.trace.number).filter(**where)
 
     def _take(self, rows: Any) -> list[Task]:
         found = [self.tasks.setdefault(row[0], Task(*row)) for row in rows.values_list(*COLUMNS)]

@@ -305,8 +305,7 @@ def numbered(trace: Trace) -> QuerySet[TaskInstance]:
     mptt's own ``get_descendants()`` and friends are right on these rows, and on no others.
     """
     number(trace.number)
-    tasks: QuerySet[TaskInstance] = TaskInstance.objects.filter(tree_id=trace.number)
-    return tasks.order_by("lft")
+    return TaskInstance.of_tree(trace.number).order_by("lft")
 
 
 def number(tree: int) -> bool:
@@ -319,8 +318,8 @@ def number(tree: int) -> bool:
     trace = Trace.objects.filter(number=tree).values_list("shape_seq", "numbered_seq").first()
     if trace is None or trace[0] == trace[1]:
         return False
-    stored = TaskInstance.objects.filter(tree_id=tree).order_by("n")
-    found = list(stored.values_list("key", "parent_id", "lft", "rght", "level"))
+    stored = TaskInstance.of_tree(tree).values_list("key", "parent_id", "lft", "rght", "level")
+    found = list(stored)
     numbers = nested_set((key, parent) for key, parent, *_ in found)
     changed = [(key, *numbers[key]) for key, _, *before in found if numbers[key] != tuple(before)]
     chunks = [changed[at : at + NUMBERS_AT_ONCE] for at in range(0, len(changed), NUMBERS_AT_ONCE)]

@@ -8,7 +8,8 @@ Everything runs inside the caller's transaction on Django's connection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from operator import itemgetter
 from typing import Any
@@ -170,6 +171,23 @@ def run(sql: str, params: Sequence[Any] = (), *, binary: bool = False) -> list[R
                 return cursor.fetchall() if cursor.description else []
         found = raw.execute(_qmarks(sql), params)
         return list(found.fetchall()) if found.description else []
+
+
+@contextlib.contextmanager
+def sent_on() -> Iterator[None]:
+    """Statements that are sent and not waited for: PostgreSQL works on one while the next is made.
+
+    For such as give no rows. What fails is told by a later one, or at the end of the block. Measured: REST
+    on two connections 1.07 x the reports/s.
+    """
+
+    if not is_postgres():
+        yield
+        return
+    connection.ensure_connection()
+    raw: Any = connection.connection
+    with connection.wrap_database_errors, raw.pipeline():
+        yield
 
 
 def _run_many(sql: str, rows: Iterable[Row]) -> None:
@@ -500,8 +518,10 @@ def known_events(pairs: Iterable[tuple[int, str]]) -> list[Row]:
 
 
 def insert_events(rows: Sequence[Row]) -> None:
-    """Append to the log. The caller has asked, under the trace's lock, which ids are new;
-    the primary key holds if a path forgot to."""
+    """Append to the log; IntegrityError where an id is known.
+
+    Not ON CONFLICT DO NOTHING: with it a thousand rows cost 6.6 instead of 5.1 ms.
+    """
     insert("instances_event", EVENT_COLUMNS, rows)
 
 

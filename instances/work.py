@@ -667,20 +667,21 @@ class Work:
             trace = self.traces[node.tree]
             trace.changed = True
             node.rev, node.updated_ms = trace.before + 1, self.now_ms
-        self._write_texts(changed)
-        rows.insert_tasks(rows_of([node for node in changed if node.new]))
-        stored = [node for node in changed if not node.new]
-        rows.update_tasks(rows_of([node for node in stored if not node.reshaped]), shape=False)
-        rows.update_tasks(rows_of([node for node in stored if node.reshaped]), shape=True)
-        rows.insert_bodies(self.bodies)
-        rows.insert_events(self.events)
-        rows.add_deadlines(list({(row[0], row[2]): row for row in self.deadlines}.values()))
-        rows.collect(self.collections)
-        for node in self.freezing:
-            rows.freeze(node.key, source_of(node))
-        for number, labels in self.labels:
-            rows.add_labels(number, labels)
-        self._write_traces()
+        with rows.sent_on():
+            rows.insert_events(self.events)
+            self._write_texts(changed)
+            rows.insert_tasks(rows_of([node for node in changed if node.new]))
+            stored = [node for node in changed if not node.new]
+            rows.update_tasks(rows_of([node for node in stored if not node.reshaped]), shape=False)
+            rows.update_tasks(rows_of([node for node in stored if node.reshaped]), shape=True)
+            rows.insert_bodies(self.bodies)
+            rows.add_deadlines(list({(row[0], row[2]): row for row in self.deadlines}.values()))
+            rows.collect(self.collections)
+            for node in self.freezing:
+                rows.freeze(node.key, source_of(node))
+            for number, labels in self.labels:
+                rows.add_labels(number, labels)
+            self._write_traces()
 
     def _write_texts(self, changed: Iterable[Node]) -> None:
         said = []

@@ -113,6 +113,13 @@ def test_a_repeated_warning_is_said_once_a_minute_with_its_count(monkeypatch):
     assert late.count == 5
 
 
+def test_the_end_of_a_failed_pipeline_is_not_told_beside_its_error():
+    held = logs.RaisedBefore()
+
+    assert not held.filter(record("error ignored terminating %r: %s", logging.WARNING, "psycopg"))
+    assert held.filter(record("error ignored in __del__", logging.WARNING, "psycopg"))
+
+
 def test_errors_and_other_warnings_are_never_held_back():
     once = logs.OncePerMinute()
 

@@ -121,6 +121,13 @@ class ForPeople(logging.Formatter):
         return f"{head} {rest}".encode("ascii", "backslashreplace").decode().translate(BREAKS)
 
 
+class RaisedBefore(logging.Filter):
+    """Holds back what psycopg says at the end of a pipeline that has failed: its error was raised."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("error ignored terminating")
+
+
 class OncePerMinute(logging.Filter):
     """Lets a repeated warning through once a minute, with the count of those it held back."""
 
@@ -150,7 +157,10 @@ def configuration(form: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"once_per_minute": {"()": "tower.logs.OncePerMinute"}},
+        "filters": {
+            "once_per_minute": {"()": "tower.logs.OncePerMinute"},
+            "raised_before": {"()": "tower.logs.RaisedBefore"},
+        },
         "formatters": {
             "json": {"()": "tower.logs.JSONLines"},
             "text": {"()": "tower.logs.ForPeople"},
@@ -174,5 +184,6 @@ def configuration(form: str) -> dict[str, Any]:
             # They log at each failed try of a Redis that is away, which /readyz says once.
             "channels_redis": {"level": "ERROR"},
             "daphne": {"level": "WARNING"},
+            "psycopg": {"filters": ["raised_before"]},
         },
     }

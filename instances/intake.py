@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired
 
 import orjson
@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from instances.each_json import each_json
 from instances.lifecycle import Report
 from tower import reading
-from tower.errors import Refusal, Warned
+from tower.errors import Refusal
 from tower.schemas import (
     EVENT_TYPES,
     KINDS,
@@ -35,6 +35,10 @@ from tower.schemas import (
 MOST_WARNINGS = 100
 DAY_MS = 86_400_000
 
+#: What an item is warned of: (code, field).
+Warnings = tuple[tuple[str, str], ...]
+_SKEWED: Warnings = (("clock_skew", "timestamp_ms"),)
+
 
 @dataclass(slots=True)
 class Sent:
@@ -44,7 +48,9 @@ class Sent:
     trace_id: str
     report: Report
     payload: str
-    warnings: list[Warned] = field(default_factory=list)
+    warnings: Warnings = ()
+    #: Its id may be known although nothing says so: the log is asked.
+    doubted: bool = False
 
 
 class TaskRegistration(Frozen):
@@ -89,7 +95,7 @@ class Registering:
     input_params: str
     labels: dict[str, str]
     collects: list[str] | None
-    warnings: list[Warned] = field(default_factory=list)
+    warnings: Warnings = ()
     #: Only for ``start_run``.
     started_by: str = ""
     digest: str = ""
@@ -352,15 +358,27 @@ def _event(index: int, item: Any, event: PlainEvent, reader: Payload) -> Sent:
             said("skipped", False), said("output_ref"), said("error_code"), said("error_msg"),
         ),
     )  # fmt: skip
-    warnings: list[Warned] = []
+    warnings: Warnings = ()
     if reader.ignored:
-        warnings += [Warned(index, "payload_ignored", field) for field in reader.ignored]
+        warnings = tuple([("payload_ignored", field) for field in reader.ignored])
         reader.ignored.clear()
     if len(item) > len(event):  # of what was sent ``event`` has what is known
-        _warn_unknown(index, item, EVENT_FIELDS | TASK_SHOWN, warnings)
+        warnings += _unknown(item, EVENT_FIELDS | TASK_SHOWN)
     if abs(ms - reader.limits.now_ms) > DAY_MS:
-        warnings.append(Warned(index, "clock_skew", "timestamp_ms"))
+        warnings += _SKEWED
     return Sent(index, trace_id, report, "", warnings)
+
+
+def told_of(sent: Sequence[Sent]) -> list[tuple[Any, ...]]:
+    """Reports as plain tuples, to be sent to another process of the same tower."""
+    return [(one.trace_id, tuple(one.report), one.payload, one.warnings) for one in sent]
+
+
+def told_from(told: Sequence[tuple[Any, ...]]) -> list[Sent]:
+    return [
+        Sent(index, trace_id, _tuple(Report, report), payload, warnings)
+        for index, (trace_id, report, payload, warnings) in enumerate(told)
+    ]
 
 
 def _not_reserved(ids: Iterable[tuple[str, str | None]]) -> None:
@@ -369,10 +387,8 @@ def _not_reserved(ids: Iterable[tuple[str, str | None]]) -> None:
             raise _refuse("reserved_id", name, f"{id} is reserved")
 
 
-def _warn_unknown(index: int, item: Mapping[str, Any], known: frozenset[str], warnings: list[Warned]) -> None:
-    for name in item:
-        if name not in known:
-            warnings.append(Warned(index, "unknown_field", name[:64]))
+def _unknown(item: Mapping[str, Any], known: frozenset[str]) -> Warnings:
+    return tuple([("unknown_field", name[:64]) for name in item if name not in known])
 
 
 def read_registrations(raw: Sequence[Any]) -> tuple[list[Registering], Rejected]:
@@ -421,9 +437,6 @@ def registration(index: int, item: Any) -> Registering:
     params = orjson.dumps(task.input_params, option=orjson.OPT_SORT_KEYS)
     if len(params) > settings.TOWER_MAX_PARAMS_BYTES:
         raise _refuse("too_large", "input_params", "Too large", limit=settings.TOWER_MAX_PARAMS_BYTES)
-    warnings: list[Warned] = []
-    if not item.keys() <= TASK_SHOWN:
-        _warn_unknown(index, item, TASK_SHOWN, warnings)
     return Registering(
         index,
         task.id,
@@ -436,7 +449,7 @@ def registration(index: int, item: Any) -> Registering:
         params.decode(),
         labels_from(task.labels),
         task.collects,
-        warnings,
+        () if item.keys() <= TASK_SHOWN else _unknown(item, TASK_SHOWN),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import orjson
@@ -53,7 +52,6 @@ def alone(raw: list[Any]) -> tuple[list[Any], list[Any]]:
         found, refused = read_events([item, None], NOW)
         for one in found:
             one.index = index
-            one.warnings = [dataclasses.replace(w, index=index) for w in one.warnings]
         sent += found
         rejected += [(index, *rest) for at, *rest in refused if at == 0]
     return sent, rejected

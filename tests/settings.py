@@ -25,6 +25,9 @@ if "sqlite" in DATABASES["default"]["ENGINE"]:
 # Scrypt takes 50 ms on purpose; here each test signs somebody in.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
+# Its own tests begin one; each other that sends a large body would, too.
+TOWER_READER = False
+
 (TOWER_HOME / "staticfiles").mkdir()  # WhiteNoise warns without it
 # Pages name their static files without the manifest, which `up` makes.
 STORAGES = {

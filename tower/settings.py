@@ -27,11 +27,11 @@ def env_int(name: str, default: int, *, least: int = 0) -> int:
     return value
 
 
-def env_bool(name: str) -> bool:
+def env_bool(name: str, *, default: bool = False) -> bool:
     raw = os.environ.get(name, "").lower()
     if raw not in {"", "0", "1", "true", "false", "yes", "no", "on", "off"}:
         sys.exit(f"{name} must be 0 or 1, not {raw!r}.")
-    return raw in {"1", "true", "yes", "on"}
+    return raw in {"1", "true", "yes", "on"} if raw else default
 
 
 TOWER_HOME = Path(os.environ.get("TOWER_HOME") or BASE_DIR / "var").absolute()
@@ -303,6 +303,8 @@ TOWER_QUEUE_BATCH = env_int("TOWER_QUEUE_BATCH", 5_000, least=1)
 # consumers that `up` runs: while the database works for one, another folds; SQLite has one writer
 _server = not str(DATABASES["default"]["ENGINE"]).endswith("sqlite3")
 TOWER_CONSUMERS = env_int("TOWER_CONSUMERS", 2 if _server else 1, least=1)
+# a process beside each web process that reads large bodies of reports; on one core it would be in the way
+TOWER_READER = env_bool("TOWER_READER", default=(os.cpu_count() or 1) > 1)
 # an entry that was handed out more often has killed its consumers
 TOWER_MAX_DELIVERIES = env_int("TOWER_MAX_DELIVERIES", 5, least=3)
 # so long reports for a pruned run are refused, and do not begin it anew

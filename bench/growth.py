@@ -124,8 +124,9 @@ def memory(tower: Tower) -> dict[str, int]:
     """MiB of each of the tower's processes, those without what they share with others."""
     found: dict[str, int] = {}
     for pid, line in sorted(tower.below().items()):
-        if "manage.py" in line or "valkey" in line:
-            name = line.split("manage.py ")[1].split()[0] if "manage.py" in line else "valkey"
+        words = next((word for word in ("manage.py ", "-m instances.", "valkey") if word in line), None)
+        if words is not None:
+            name = "valkey" if words == "valkey" else line.split(words)[1].split()[0]
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
             private = sum(int(row.split()[1]) for row in rollup.splitlines() if row.startswith("Private_"))
             found[f"{name}-{pid}"] = private >> 10

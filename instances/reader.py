@@ -25,7 +25,6 @@ from django.conf import settings
 
 from instances.intake import Sent, read_events, told_from, told_of
 from tower import interpreter, reading
-from tower.errors import TowerError
 
 log = logging.getLogger("tower.reader")
 
@@ -116,10 +115,10 @@ def read(body: bytes, encoding: str, media_type: str) -> bytes:
     """What the process answers: nothing where an item is refused, or all of it."""
     try:
         items = reading.batch(reading.unpacked(body, encoding), media_type)
-    except TowerError:
+        sent, rejected = read_events(items, time.time_ns() // 1_000_000)
+        return b"" if rejected else marshal.dumps(told_of(sent))
+    except Exception:  # the caller meets it too, and answers it
         return b""
-    sent, rejected = read_events(items, time.time_ns() // 1_000_000)
-    return b"" if rejected else marshal.dumps(told_of(sent))
 
 
 def serve(line: socket.socket) -> None:

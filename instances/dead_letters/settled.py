@@ -7,7 +7,7 @@ that is kept and that behind the last.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -19,13 +19,16 @@ from instances.writer import in_transaction
 
 Edges = Mapping[int, tuple[int, int]]
 
-#: Rows of one read, and of one clearing.
-ROWS: Final = 500
+#: Rows of one read (5 ms), and of one clearing.
+READ: Final = 5_000
+CLEARED: Final = 500
 
 
-def still_open(topic: str, partition: int, offsets: range) -> Iterator[int]:
-    """Those of a range, up or down, that nobody settled."""
-    settled = _settled(topic, partition, offsets)
+def still_open(
+    topic: str, partition: int, offsets: range, *, before_each: Callable[[], object]
+) -> Iterator[int]:
+    """Those of a range, up or down, that nobody settled. ``before_each`` read it may be given up."""
+    settled = _settled(topic, partition, offsets, before_each)
     skip = next(settled, None)
     for offset in offsets:
         if offset == skip:
@@ -34,15 +37,16 @@ def still_open(topic: str, partition: int, offsets: range) -> Iterator[int]:
             yield offset
 
 
-def _settled(topic: str, partition: int, offsets: range) -> Iterator[int]:
+def _settled(topic: str, partition: int, offsets: range, before_each: Callable[[], object]) -> Iterator[int]:
     rows = SettledLetter.objects.filter(topic=topic, partition=partition)
     order = "offset" if offsets.step > 0 else "-offset"
     while offsets:
+        before_each()
         low, high = sorted((offsets[0], offsets[-1]))
         within = rows.filter(offset__range=(low, high)).order_by(order)
-        found = list(within.values_list("offset", flat=True)[:ROWS])
+        found = list(within.values_list("offset", flat=True)[:READ])
         yield from found
-        if len(found) < ROWS:
+        if len(found) < READ:
             return
         offsets = offsets[offsets.index(found[-1]) + 1 :]
 
@@ -99,7 +103,7 @@ def forget(topic: str, partition: int) -> None:
 
 
 def _forget(rows: QuerySet[SettledLetter]) -> None:
-    SettledLetter.objects.filter(pk__in=list(rows.values_list("pk", flat=True)[:ROWS])).delete()
+    SettledLetter.objects.filter(pk__in=list(rows.values_list("pk", flat=True)[:CLEARED])).delete()
 
 
 def now_ms() -> int:

@@ -78,7 +78,7 @@ class DeadTopic:
             asked: dict[int, list[int]] = defaultdict(list)
             for number, offset in map(_place, ids):
                 if offset in range(*visit.edges.get(number, (0, 0))):
-                    asked[number] += settled.still_open(visit.name, number, range(offset, offset + 1))
+                    asked[number] += visit.still_open(number, range(offset, offset + 1))
             found = {
                 letter.id: letter
                 for number, offsets in asked.items()
@@ -187,10 +187,13 @@ class Visit:
     ) -> Iterator[tuple[tuple[int, int], Letter]]:
         first, end = self.edges[number]
         offsets = range(min(bound, end) - 1, first - 1, -1) if down else range(max(bound, first), end)
-        waiting = settled.still_open(self.name, number, offsets)
+        waiting = self.still_open(number, offsets)
         while some := list(itertools.islice(waiting, at_once)):
             letters = self.read(number, sorted(some))
             yield from (((number, offset), letters[offset]) for offset in some if offset in letters)
+
+    def still_open(self, number: int, offsets: range) -> Iterator[int]:
+        return settled.still_open(self.name, number, offsets, before_each=self._left)
 
     def read(self, number: int, offsets: Sequence[int]) -> dict[int, Letter]:
         """Those of these that are there, in ascending order: transactions and compaction leave gaps."""

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, Producer
 from django.db.models import F
 
 from instances import dead_letters, sources
-from instances.dead_letters import Letter, topic
+from instances.dead_letters import Letter, settled, topic
 from instances.dead_letters.topic import Visit
 from instances.models import SettledLetter
 from instances.sources import DeadLetter, Entry, SourceAway, kafka
@@ -275,6 +275,24 @@ def test_settled_ones_are_skipped_and_a_page_reads_no_more_than_it_shows(one, ad
     assert first.context["total"] == 102
     # Of each page one more, which says whether there is another page; and one that was settled.
     assert len(asked) == 7 + 7 + 6
+
+
+def test_a_walk_over_what_was_settled_ends_with_the_time_of_a_visit(one, monkeypatch):
+    sources.queue().bury([DeadLetter(Entry(f"0-{n}", b"{", 1), "no", "invalid_json") for n in range(6)])
+    dead_letters.drop([f"0-{n}" for n in range(1, 6)], by="a")
+    monkeypatch.setattr(settled, "READ", 2)
+    reads: list[float] = []
+
+    def left(visit: Visit) -> float:
+        reads.append(1.0)
+        if len(reads) > 2:
+            raise SourceAway("Kafka answers too slowly")
+        return 1.0
+
+    with dead_letters.place()._visit() as visit:  # type: ignore[attr-defined]
+        monkeypatch.setattr(Visit, "_left", left)
+        with pytest.raises(SourceAway, match="too slowly"):
+            list(visit.still_open(0, range(5, -1, -1)))
 
 
 def test_what_somebody_else_put_there_is_shown_as_it_is(one, admin):

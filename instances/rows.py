@@ -180,7 +180,6 @@ def sent_on() -> Iterator[None]:
     For such as give no rows. What fails is told by a later one, or at the end of the block. Measured: REST
     on two connections 1.07 x the reports/s.
     """
-
     if not is_postgres():
         yield
         return
@@ -325,26 +324,28 @@ def lock_numbers(numbers: Iterable[int]) -> list[Row]:
 
 def make_traces(ids: Iterable[str], now_ms: int) -> None:
     """Trace and ledger rows for ids that are new; sorted, so that two makers never wait crosswise."""
-    rows = [(id, now_ms, now_ms) for id in sorted(ids)]
+    names = sorted(ids)
     defaults = (
         "status, seq, shape_seq, numbered_seq, shape_ms, next_n, pending, running, success, failed,"
         " cancelled, skipped, name, job_id, started_by, start_digest, collecting"
     )
     zeros = "1, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, '', '', '', '', 0"
-    for row in rows:
-        run(
-            f"INSERT INTO instances_trace (id, created_ms, updated_ms, {defaults})"
-            f" VALUES (%s, %s, %s, {zeros}) ON CONFLICT (id) DO NOTHING",
-            row,
+    if is_postgres():
+        each_id = f"SELECT w.id, %s::bigint, %s::bigint, {zeros} FROM unnest(%s::text[])"
+        source, param = f"{each_id} WITH ORDINALITY AS w(id, k) ORDER BY w.k", _text(names)
+    else:
+        # WHERE: or ON would be read as that of a join.
+        source, param = (
+            f"SELECT value, %s, %s, {zeros} FROM json_each(%s) WHERE true",
+            orjson.dumps(names).decode(),
         )
-    lock_and_ledger = [id for id, _, _ in rows]
-    numbers = [
-        row[1]
-        for row in run(
-            f"SELECT id, number FROM instances_trace WHERE id {_among(lock_and_ledger)[0]}",
-            _among(lock_and_ledger)[1],
-        )
-    ]
+    run(
+        f"INSERT INTO instances_trace (id, created_ms, updated_ms, {defaults}) {source}"
+        " ON CONFLICT (id) DO NOTHING",
+        [now_ms, now_ms, param],
+    )
+    among, params = _among(names)
+    numbers = [row[0] for row in run(f"SELECT number FROM instances_trace WHERE id {among}", params)]
     insert(
         "instances_intentledger",
         (("trace", "bigint"), ("last_number", "bigint"), ("expiring", "bool")),
@@ -560,9 +561,11 @@ def due_deadlines(now_ms: int, limit: int) -> list[Row]:
     )
 
 
-def due_of(task: int, kind: int) -> int | None:
-    found = run("SELECT due_ms FROM instances_deadline WHERE task = %s AND kind = %s", [task, kind])
-    return found[0][0] if found else None
+def dues_of(tasks: Iterable[int], kind: int) -> list[Row]:
+    """(task, due_ms) of those that have such a deadline."""
+    source, param = keys_of(tasks)
+    found = each(source, "instances_deadline", "d", "d.task = w.key")
+    return run(f"SELECT d.task, d.due_ms FROM {found} WHERE d.kind = %s", [param, kind])
 
 
 def still_due(ids: Iterable[int], now_ms: int) -> list[Row]:
@@ -580,11 +583,12 @@ def drop_deadlines(ids: Iterable[int]) -> None:
     run(f"DELETE FROM instances_deadline WHERE id IN (SELECT w.key FROM {source})", [param])
 
 
-def add_labels(number: int, labels: dict[str, str]) -> None:
+def add_labels(rows: Sequence[Row]) -> None:
+    """(trace, key, value); the first of a key stands."""
     insert(
         "instances_tracelabel",
         (("trace_id", "bigint"), ("key", "text"), ("value", "text")),
-        [(number, key, value) for key, value in labels.items()],
+        rows,
         "ON CONFLICT (trace_id, key) DO NOTHING",
     )
 
@@ -624,25 +628,27 @@ COLLECTED_FROM = {
 }
 
 
-def freeze(aggregator: int, source: str) -> None:
+def freeze(aggregators: Sequence[int], source: str) -> None:
     """Keep the results that there are now; what ends later is late. A repeat changes nothing."""
-    but = "" if source == "named" else "AND t.kind <> 1"
-    run(
-        "INSERT INTO instances_frozenresult (aggregator, position, task, status, output_ref)"
-        " SELECT a.pk, row_number() OVER (ORDER BY t.n), t.pk, t.status, s.output_ref"
-        f" FROM {TASK} a JOIN {TASK} t ON {COLLECTED_FROM[source]}"
-        " LEFT JOIN instances_tasksaid s ON s.task = t.pk"
-        f" WHERE a.pk = %s AND t.status > 1 {but} ON CONFLICT (aggregator, position) DO NOTHING",
-        [aggregator],
-    )
+    if not aggregators:
+        return
+    into = "INSERT INTO instances_frozenresult (aggregator, position, task, status, output_ref)"
+    found = "SELECT a.pk, row_number() OVER (ORDER BY t.n), t.pk, t.status, s.output_ref"
+    tail = "ON CONFLICT (aggregator, position) DO NOTHING"
+    if is_postgres():
+        keys, param = keys_of(aggregators)
+        one = f"{found} {_results_of(source, 'w.key')}"
+        run(f"{into} SELECT x.* FROM {keys} CROSS JOIN LATERAL ({one} OFFSET 0) x {tail}", [param])
+        return
+    _run_many(f"{into} {found} {_results_of(source, '?')} {tail}", [(key,) for key in aggregators])
 
 
-def _results_of(source: str) -> str:
+def _results_of(source: str, aggregator: str = "%s") -> str:
     but = "" if source == "named" else " AND t.kind <> 1"
     return (
         f"FROM {TASK} a JOIN {TASK} t ON {COLLECTED_FROM[source]}"
         " LEFT JOIN instances_tasksaid s ON s.task = t.pk"
-        f" WHERE a.pk = %s AND t.status > 1{but}"
+        f" WHERE a.pk = {aggregator} AND t.status > 1{but}"
     )
 
 

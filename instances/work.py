@@ -132,6 +132,7 @@ class Work:
     collections: list[tuple[int, str, int]] = field(default_factory=list)
     freezing: list[Node] = field(default_factory=list)
     _above: set[int] = field(default_factory=set)
+    _dues: dict[int, int | None] = field(default_factory=dict)
     _groups: dict[int, list[Node]] = field(default_factory=dict)
     _grouped: set[int] = field(default_factory=set)
 
@@ -362,8 +363,21 @@ class Work:
         if clock.since is None:
             return clock.spent
         # The deadline and not the clock: it was moved by the time in which nobody listened.
-        due = rows.due_of(node.key, Deadline.TIMEOUT)
+        due = self._due(node)
         return clock.spent + self.now_ms - clock.since if due is None else limit - max(due - self.now_ms, 0)
+
+    def _due(self, node: Node) -> int | None:
+        """When its attempt is over, as it was set before; all that run are asked for at once."""
+        if node.key not in self._dues:
+            running = [
+                one.key
+                for one in self.nodes.values()
+                if one.clock is not None and one.clock.since is not None and one.key not in self._dues
+            ]
+            self._dues |= dict.fromkeys(running)
+            for key, due in rows.dues_of(running, Deadline.TIMEOUT):
+                self._dues[key] = due
+        return self._dues[node.key]
 
     def give_grace(self, node: Node, *, since_ms: int) -> None:
         self.deadlines.append((node.key, node.tree, Deadline.GRACE, since_ms + self.grace_ms(node)))
@@ -677,10 +691,9 @@ class Work:
             rows.insert_bodies(self.bodies)
             rows.add_deadlines(list({(row[0], row[2]): row for row in self.deadlines}.values()))
             rows.collect(self.collections)
-            for node in self.freezing:
-                rows.freeze(node.key, source_of(node))
-            for number, labels in self.labels:
-                rows.add_labels(number, labels)
+            for source in rows.COLLECTED_FROM:
+                rows.freeze([node.key for node in self.freezing if source_of(node) == source], source)
+            rows.add_labels([(n, key, value) for n, labels in self.labels for key, value in labels.items()])
             self._write_traces()
 
     def _write_texts(self, changed: Iterable[Node]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db.models import F
 
-from instances import ingest
+from instances import ingest, rows
 from instances.models import Deadline, Event, TaskInstance, TaskSaid
 from tower.definitions import edit
 
@@ -200,3 +200,36 @@ def test_time_in_which_nobody_listened_is_not_counted_by_a_hold_either(clock: Cl
     clock.pass_minutes(9)
 
     assert standing() == ("RUNNING", None)
+
+
+def test_many_that_hold_at_once_are_asked_for_with_one_statement(clock, monkeypatch) -> None:
+    sent: list[str] = []
+    real = rows.run
+
+    def run(sql, *given, **how):
+        sent.append(sql)
+        return real(sql, *given, **how)
+
+    monkeypatch.setattr(rows, "run", run)
+    register("root", "never")
+
+    def taken(prefix: str, count: int) -> int:
+        ids = [f"{prefix}{n}" for n in range(count)]
+        for id in ids:
+            register(id, parent="root")
+        told = [
+            {"event_id": f"{id}-{k}", "trace_id": "T", "task_id": id, "event_type": "PROGRESS",
+             "timestamp_ms": k, "payload": {"paused": k == 2}}
+            for id in ids for k in (1, 2)
+        ]  # fmt: skip
+        ingest.ingest(told[::2])
+        clock.now += MINUTE
+        sent.clear()
+        ingest.ingest(told[1::2])
+        return len(sent)
+
+    assert taken("few", 2) == taken("many", 30)
+    holding = TaskInstance.objects.filter(holds=True)
+    assert holding.count() == 32
+    clock.pass_minutes(60)
+    assert holding.count() == 32

@@ -76,7 +76,7 @@ class Direct:
             self._begin()
             with limits.in_flight.one(principal.key):
                 small = len(body) <= LARGE and not plain.encoding
-                handed = _read(read, body, plain) if small else await self._by_reader(read, body, plain)
+                handed = _read_here(read, body, plain) if small else await self._by_reader(read, body, plain)
                 answer = written(await handed.arrived(principal.key))
         except Exception as error:
             answer = _refused(error)
@@ -89,14 +89,16 @@ class Direct:
             self._thread.submit(self._reader.begin)
 
     async def _by_reader(self, read: Read, body: bytes, plain: Plain) -> Request[Any]:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, read, body, plain)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._read_beside, read, body, plain
+        )
 
-    def _read(self, read: Read, body: bytes, plain: Plain) -> Request[Any]:
+    def _read_beside(self, read: Read, body: bytes, plain: Plain) -> Request[Any]:
         if read is ingest.reports_in:
             sent = self._reader.read(body, plain.encoding, plain.media_type)
             if sent is not None:
                 return ingest.reports_of(sent, [])
-        return _read(read, body, plain)
+        return _read_here(read, body, plain)
 
     async def _let_in(self, token: str, route: str) -> Principal:
         principal, right = known(await self.gate.principal(token)), right_of(route, "POST")
@@ -112,7 +114,7 @@ class Plain(NamedTuple):
     encoding: str
 
 
-def _read(read: Read, body: bytes, plain: Plain) -> Request[Any]:
+def _read_here(read: Read, body: bytes, plain: Plain) -> Request[Any]:
     return read(reading.batch(reading.unpacked(body, plain.encoding), plain.media_type))
 
 

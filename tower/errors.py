@@ -67,7 +67,7 @@ class Refusal:
         return {"code": self.code, "message": self.message, "details": self.details}
 
 
-@dataclass(slots=True)  # frozen, it took twice as long to make, and a wrong clock makes one a report
+@dataclass(frozen=True, slots=True)
 class Warned:
     """Accepted, but a reader should know: ``code`` about ``field`` of item ``index``."""
 
